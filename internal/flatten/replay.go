@@ -1,0 +1,134 @@
+package flatten
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+	"slices"
+)
+
+// Warning tells of something in a layer that engines read in different ways.
+type Warning struct {
+	// Layer counts from 0.
+	Layer int
+	// Path is canonical; "" is the root.
+	Path string
+	Text string
+}
+
+// maxWarnings bounds what is kept of them; the rest is only counted.
+const maxWarnings = 1000
+
+// LayerError is a layer that cannot be replayed.
+type LayerError struct {
+	// Layer counts from 0.
+	Layer int
+	// Path is the entry's, where one is to blame.
+	Path string
+	Err  error
+}
+
+// Error returns the cause with the path.
+func (e *LayerError) Error() string {
+	if e.Path == "" {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("replaying %q: %v", e.Path, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *LayerError) Unwrap() error { return e.Err }
+
+// LayerStats counts what a layer holds.
+type LayerStats struct {
+	Entries, Markers int
+	// Duplicates are entries whose path an earlier entry of the layer had.
+	Duplicates int
+	// Hides are the names of lower layers that the layer replaces or removes.
+	Hides int
+	// Bytes is the content of its files.
+	Bytes int64
+}
+
+// Replayed is the outcome of [Replay].
+type Replayed struct {
+	// Base is the filesystem of the kept layers, nil if none is kept.
+	Base *Tree
+	// Final is the filesystem of all layers.
+	Final  *Tree
+	Layers []LayerStats
+	// Warnings are in the order of layers and paths; Unlisted counts those
+	// beyond the first thousand.
+	Warnings []Warning
+	Unlisted int
+}
+
+// report gathers what replaying tells about a layer.
+type report struct {
+	stats    LayerStats
+	warnings []Warning
+	unlisted int
+	names    int
+}
+
+func (r *report) duplicate()   { r.stats.Duplicates++ }
+func (r *report) hide(n int)   { r.stats.Hides += n }
+func (r *report) count() error { return checkNames(&r.names) }
+
+func checkNames(n *int) error {
+	if *n++; *n > MaxNames {
+		return fmt.Errorf("the layers create more than %d names", MaxNames)
+	}
+	return nil
+}
+
+func (r *report) warn(layer int32, path, format string, args ...any) {
+	if len(r.warnings) == maxWarnings {
+		r.unlisted++
+		return
+	}
+	r.warnings = append(r.warnings, Warning{Layer: int(layer), Path: path, Text: fmt.Sprintf(format, args...)})
+}
+
+// Replay folds the entries of layers, bottom first, into the final filesystem;
+// the lowest kept layers make up the base. Errors are *LayerError.
+func Replay(layers []iter.Seq2[Entry, error], kept int) (*Replayed, error) {
+	res, tree, r := &Replayed{}, NewTree(), &report{}
+	for i, entries := range layers {
+		if i == kept && kept > 0 {
+			res.Base = tree.Snapshot()
+		}
+		if err := tree.replayLayer(int32(i), entries, r); err != nil {
+			return nil, err
+		}
+		res.Layers = append(res.Layers, r.stats)
+		r.stats = LayerStats{}
+	}
+	if kept > 0 && kept == len(layers) {
+		res.Base = tree.Snapshot()
+	}
+	slices.SortStableFunc(r.warnings, func(a, b Warning) int {
+		return cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Text, b.Text))
+	})
+	res.Final, res.Warnings, res.Unlisted = tree, r.warnings, r.unlisted
+	return res, nil
+}
+
+func (t *Tree) replayLayer(layer int32, entries iter.Seq2[Entry, error], r *report) error {
+	u := newUpper(layer, t, r)
+	for e, err := range entries {
+		if err != nil {
+			return &LayerError{Layer: int(layer), Path: e.Path, Err: err}
+		}
+		r.stats.Entries++
+		if e.Kind == Whiteout || e.Kind == Opaque {
+			r.stats.Markers++
+		}
+		r.stats.Bytes += e.Size
+		if err := u.add(e); err != nil {
+			return &LayerError{Layer: int(layer), Path: e.Path, Err: err}
+		}
+	}
+	t.merge(u)
+	return nil
+}

@@ -1,0 +1,88 @@
+package layer
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+
+	"slim/internal/flatten"
+)
+
+// Entries yields the entries of one layer, for [flatten.Replay].
+func (s *Set) Entries(i int) func(func(flatten.Entry, error) bool) {
+	return s.Layers[i].Index.All()
+}
+
+// Body returns the content of a file that was kept.
+func (s *Set) Body(n *flatten.Inode) (*io.SectionReader, error) {
+	l := s.Layers[n.Layer]
+	from := l.bodies
+	if from == nil {
+		from = l.refetched
+	}
+	if from == nil || n.Off == flatten.NoBody {
+		return nil, fmt.Errorf("[internal error] content of entry %d of layer %d was not kept", n.Ordinal, n.Layer)
+	}
+	return io.NewSectionReader(from.file, n.Off, n.Size), nil
+}
+
+// Sum hashes the content of a file that was kept; it is a [flatten.ContentFunc].
+func (s *Set) Sum(n *flatten.Inode) (sum flatten.Sum, err error) {
+	r, err := s.Body(n)
+	if err != nil {
+		return sum, err
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		return sum, fmt.Errorf("reading a temporary file: %w", err)
+	}
+	h.Sum(sum[:0])
+	return sum, nil
+}
+
+// Fetch reads layers whose contents were not kept once more, for the contents of
+// the given inodes alone, and sets where these lie. The inodes come in the order
+// of layers and entries. Errors about a layer are *Error.
+func (s *Set) Fetch(ctx context.Context, inodes []*flatten.Inode) error {
+	for len(inodes) > 0 {
+		layer, n := inodes[0].Layer, 1
+		for n < len(inodes) && inodes[n].Layer == layer {
+			n++
+		}
+		if err := s.fetch(ctx, int(layer), inodes[:n]); err != nil {
+			return &Error{Layer: int(layer), Err: err}
+		}
+		inodes = inodes[n:]
+	}
+	return nil
+}
+
+func (s *Set) fetch(ctx context.Context, i int, want []*flatten.Inode) error {
+	l := s.Layers[i]
+	kept, err := newSpool(s.opts.TempDir)
+	if err != nil {
+		return err
+	}
+	l.refetched = kept
+	ordinal, buf := int32(-1), make([]byte, 128<<10)
+	entry := func(_ *tar.Header, body io.Reader) error {
+		ordinal++
+		if len(want) == 0 || want[0].Ordinal != ordinal {
+			return nil
+		}
+		want[0].Off = kept.size
+		want = want[1:]
+		_, err := io.CopyBuffer(kept, onlyReader{body}, buf)
+		return err
+	}
+	// The layer was verified when it was first read, so its window is known to be allowed.
+	if err := scan(ctx, s.blobs[i], true, &Layer{}, entry); err != nil {
+		return err
+	}
+	if len(want) > 0 {
+		return fmt.Errorf("[internal error] entry %d is missing when read again", want[0].Ordinal)
+	}
+	return kept.finish()
+}

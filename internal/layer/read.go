@@ -1,0 +1,327 @@
+// Package layer reads layers once into an index of entries and a spool of
+// bodies, and writes a changeset as one canonical layer.
+//
+// Reading: the blob is hashed as it comes, inflated once, hashed again, and
+// parsed as a tar; headers go to the index, contents to the spool. Both streams
+// are drained to their end, past the trailer of the tar, before their digests are
+// trusted. Layers are read in parallel.
+//
+// Writing: a tar whose bytes depend on the changeset alone, compressed on all
+// cores into a file while both sides are hashed.
+package layer
+
+import (
+	"archive/tar"
+	"bufio"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"runtime"
+	"slices"
+
+	"github.com/klauspost/readahead"
+	"golang.org/x/sync/errgroup"
+
+	"slim/internal/flatten"
+)
+
+// Blob is a layer to be read.
+type Blob struct {
+	// Digest, as "sha256:…", and Size are those of the stored blob; an empty
+	// Digest and a negative Size are not checked.
+	Digest string
+	Size   int64
+	// DiffID is the digest of the uncompressed layer.
+	DiffID string
+	// Bodies tells to keep the contents of files; without it they are hashed.
+	Bodies bool
+	// Open returns the stored bytes.
+	Open func(context.Context) (io.ReadCloser, error)
+}
+
+// ReadOptions tells how layers are read.
+type ReadOptions struct {
+	// TempDir holds index and spool.
+	TempDir string
+	// Jobs is how many layers are read at once, 0 for as many as there are cores
+	// but at least four, since some wait for the network.
+	Jobs int
+}
+
+// Layer is a layer that was read and verified.
+type Layer struct {
+	Index       *Index
+	Compression Compression
+	// Inflated is the length of the uncompressed layer in bytes.
+	Inflated int64
+
+	bodies *spool
+	// refetched holds contents that were read later, see [Set.Fetch].
+	refetched *spool
+}
+
+// Set is the layers of one image, bottom first.
+type Set struct {
+	Layers []*Layer
+
+	blobs []Blob
+	opts  ReadOptions
+	// wide is held while a layer with a large zstd window is decoded.
+	wide chan struct{}
+}
+
+// Error is a layer that cannot be read.
+type Error struct {
+	// Layer counts from 0.
+	Layer int
+	Err   error
+}
+
+// Error returns the cause; whoever knows the image adds the layer's name.
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Read reads layers in parallel, the largest first. Errors about a layer are
+// *Error. The Set must be closed.
+func Read(ctx context.Context, blobs []Blob, o ReadOptions) (*Set, error) {
+	if o.Jobs <= 0 {
+		o.Jobs = max(4, runtime.GOMAXPROCS(0))
+	}
+	s := &Set{blobs: blobs, opts: o, Layers: make([]*Layer, len(blobs)), wide: make(chan struct{}, 1)}
+	shared := newAttrs()
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(o.Jobs)
+	for _, i := range bySize(blobs) {
+		g.Go(func() error {
+			l, err := s.read(ctx, blobs[i], shared)
+			if err != nil {
+				return &Error{Layer: i, Err: err}
+			}
+			s.Layers[i] = l
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// bySize returns the places of blobs, the largest first, so that none starts last
+// and alone.
+func bySize(blobs []Blob) []int {
+	order := make([]int, len(blobs))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(blobs[b].Size, blobs[a].Size) })
+	return order
+}
+
+// Close lets go of the temporary files.
+func (s *Set) Close() {
+	for _, l := range s.Layers {
+		if l != nil {
+			l.close()
+		}
+	}
+}
+
+func (l *Layer) close() {
+	l.Index.file.close()
+	l.bodies.close()
+	l.refetched.close()
+}
+
+// read reads a layer into index and spool. A zstd window that is too large to be
+// decoded beside others makes it start again, alone.
+func (s *Set) read(ctx context.Context, b Blob, shared *attrs) (*Layer, error) {
+	l, err := s.parse(ctx, b, shared, false)
+	if !errors.Is(err, errWindow) {
+		return l, err
+	}
+	select {
+	case s.wide <- struct{}{}:
+		defer func() { <-s.wide }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	return s.parse(ctx, b, shared, true)
+}
+
+func (s *Set) parse(ctx context.Context, b Blob, shared *attrs, wide bool) (_ *Layer, err error) {
+	l := &Layer{}
+	if l.Index, err = newIndex(s.opts.TempDir, shared); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if b.Bodies {
+		if l.bodies, err = newSpool(s.opts.TempDir); err != nil {
+			return nil, err
+		}
+	}
+	p := parser{layer: l, attrs: shared, copyBuf: make([]byte, 128<<10)}
+	if err = scan(ctx, b, wide, l, p.entry); err != nil {
+		return nil, err
+	}
+	if l.bodies != nil {
+		if err = l.bodies.finish(); err != nil {
+			return nil, err
+		}
+	}
+	return l, l.Index.file.finish()
+}
+
+// scan inflates a blob, calls entry for every header of its tar, and verifies
+// digest, size and diffID. It sets what it learns in l.
+func scan(ctx context.Context, b Blob, wide bool, l *Layer, entry func(*tar.Header, io.Reader) error) (err error) {
+	rc, err := b.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rc.Close()) }()
+	stored := &hashReader{r: ctxReader{ctx, rc}, h: sha256.New(), limit: 1<<63 - 1}
+	br := bufio.NewReaderSize(stored, 128<<10)
+	if l.Compression, err = sniff(br); err != nil {
+		return err
+	}
+	inflated, err := inflate(br, l.Compression, wide)
+	if err != nil {
+		return err
+	}
+	ahead, err := readahead.NewReadCloserSize(inflated, 4, 256<<10)
+	if err != nil {
+		return err
+	}
+	defer ahead.Close()
+	plain := &hashReader{r: ahead, h: sha256.New(), limit: MaxInflated}
+	if err := scanTar(plain, entry); err != nil {
+		return err
+	}
+	// Only now nothing reads the stored side any more.
+	ahead.Close()
+	l.Inflated = plain.n
+	return verify(b, stored, br, plain)
+}
+
+// scanTar calls entry for every header and drains r past the tar's trailer.
+func scanTar(r io.Reader, entry func(*tar.Header, io.Reader) error) error {
+	br := bufio.NewReaderSize(r, 64<<10)
+	tr := tar.NewReader(br)
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("reading tar: %w", err)
+		}
+		if err := entry(h, tr); err != nil {
+			return fmt.Errorf("reading %q: %w", h.Name, err)
+		}
+	}
+	if _, err := io.Copy(io.Discard, br); err != nil {
+		return fmt.Errorf("reading past the end of the tar: %w", err)
+	}
+	return nil
+}
+
+// verify checks the digests after draining the stored blob.
+func verify(b Blob, stored *hashReader, rest io.Reader, plain *hashReader) error {
+	if _, err := io.Copy(io.Discard, rest); err != nil {
+		return fmt.Errorf("reading past the end of the layer: %w", err)
+	}
+	if b.Size >= 0 && stored.n != b.Size {
+		return fmt.Errorf("layer has %d bytes, its descriptor says %d", stored.n, b.Size)
+	}
+	if got := stored.digest(); b.Digest != "" && got != b.Digest {
+		return fmt.Errorf("layer has the digest %s, its descriptor says %s", got, b.Digest)
+	}
+	if got := plain.digest(); got != b.DiffID {
+		return fmt.Errorf("uncompressed layer has the diffID %s, the config says %s", got, b.DiffID)
+	}
+	return nil
+}
+
+// hashReader counts and hashes what goes through it.
+type hashReader struct {
+	r     io.Reader
+	h     hash.Hash
+	n     int64
+	limit int64
+}
+
+func (r *hashReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	r.h.Write(p[:n])
+	if r.n += int64(n); r.n > r.limit {
+		return n, fmt.Errorf("layer inflates to more than %d GiB", r.limit>>30)
+	}
+	return n, err
+}
+
+func (r *hashReader) digest() string { return "sha256:" + hex.EncodeToString(r.h.Sum(nil)) }
+
+// parser stores the entries of one layer.
+type parser struct {
+	layer   *Layer
+	attrs   *attrs
+	ordinal int32
+	copyBuf []byte
+}
+
+func (p *parser) entry(h *tar.Header, body io.Reader) error {
+	e, ok, err := p.attrs.entryOf(h)
+	if err != nil {
+		return err
+	}
+	e.Ordinal = p.ordinal
+	p.ordinal++
+	if !ok {
+		return nil
+	}
+	if e.Size > 0 {
+		if err := p.body(&e, body); err != nil {
+			return err
+		}
+	}
+	return p.layer.Index.add(e)
+}
+
+// body keeps or hashes the content of a file.
+func (p *parser) body(e *flatten.Entry, r io.Reader) error {
+	var to io.Writer
+	h := sha256.New()
+	if p.layer.bodies == nil {
+		to = h
+	} else {
+		to, e.Off = p.layer.bodies, p.layer.bodies.size
+	}
+	n, err := io.CopyBuffer(to, onlyReader{r}, p.copyBuf)
+	if err != nil {
+		return err
+	}
+	if n != e.Size {
+		return io.ErrUnexpectedEOF
+	}
+	if p.layer.bodies == nil {
+		e.Sum = new(flatten.Sum)
+		h.Sum(e.Sum[:0])
+	}
+	return nil
+}
+
+// onlyReader hides io.WriterTo, which would go around the buffer.
+type onlyReader struct{ io.Reader }
