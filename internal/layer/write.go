@@ -36,7 +36,11 @@ type Written struct {
 	Digest, DiffID string
 	// Size is that of the blob, TarSize that of the uncompressed tar, in bytes.
 	Size, TarSize int64
-	file          *os.File
+	// Entries counts the headers, Content the bytes of files.
+	Entries int
+	Content int64
+
+	file *os.File
 }
 
 // Open returns the blob from its start; readers are independent.
@@ -69,14 +73,31 @@ func Write(ctx context.Context, items iter.Seq[flatten.Item], body BodyFunc, o W
 		return nil, err
 	}
 	plain := &hashWriter{w: c, h: sha256.New()}
-	err = encode(ctx, plain, items, body)
+	w := &Written{file: f}
+	err = encode(ctx, plain, w.counting(items), body)
 	if err = errors.Join(err, c.Close()); err != nil {
 		return nil, err
 	}
 	if err = out.Flush(); err != nil {
 		return nil, fmt.Errorf("writing a temporary file: %w", err)
 	}
-	return &Written{Digest: stored.digest(), DiffID: plain.digest(), Size: stored.n, TarSize: plain.n, file: f}, nil
+	w.Digest, w.DiffID, w.Size, w.TarSize = stored.digest(), plain.digest(), stored.n, plain.n
+	return w, nil
+}
+
+// counting counts items on their way.
+func (w *Written) counting(items iter.Seq[flatten.Item]) iter.Seq[flatten.Item] {
+	return func(yield func(flatten.Item) bool) {
+		for it := range items {
+			w.Entries++
+			if it.Kind == flatten.File {
+				w.Content += it.Inode.Size
+			}
+			if !yield(it) {
+				return
+			}
+		}
+	}
 }
 
 // DiffID returns the diffID and the length that a layer of the items would have,
