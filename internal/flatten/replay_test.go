@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"io"
 	"iter"
+	"os"
 	"strings"
 	"testing"
 
@@ -15,8 +16,17 @@ import (
 	"slim/internal/tartest"
 )
 
+// tb is what tests and property tests share.
+type tb interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Cleanup(func())
+	Context() context.Context
+}
+
 // read reads tars as layers, the lowest kept of them without bodies.
-func read(t *testing.T, tars [][]byte, kept int) (*layer.Set, error) {
+func read(t tb, tars [][]byte, kept int) (*layer.Set, error) {
 	t.Helper()
 	var blobs []layer.Blob
 	for i, b := range tars {
@@ -27,7 +37,7 @@ func read(t *testing.T, tars [][]byte, kept int) (*layer.Set, error) {
 			Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil },
 		})
 	}
-	s, err := layer.Read(t.Context(), blobs, layer.ReadOptions{TempDir: t.TempDir()})
+	s, err := layer.Read(t.Context(), blobs, layer.ReadOptions{TempDir: os.TempDir()})
 	if err == nil {
 		t.Cleanup(s.Close)
 	}
@@ -43,7 +53,7 @@ func replaySet(s *layer.Set, kept int) (*flatten.Replayed, error) {
 }
 
 // squash returns the layer that slim writes for tars above the lowest kept ones.
-func squash(t *testing.T, tars [][]byte, kept int) ([]byte, *flatten.Replayed, error) {
+func squash(t tb, tars [][]byte, kept int) ([]byte, *flatten.Replayed, error) {
 	t.Helper()
 	s, err := read(t, tars, kept)
 	if err != nil {
@@ -56,7 +66,7 @@ func squash(t *testing.T, tars [][]byte, kept int) ([]byte, *flatten.Replayed, e
 	return encode(t, s, r.Base, r.Final), r, nil
 }
 
-func encode(t *testing.T, s *layer.Set, base, final *flatten.Tree) []byte {
+func encode(t tb, s *layer.Set, base, final *flatten.Tree) []byte {
 	t.Helper()
 	c, err := flatten.Diff(base, final, s.Sum)
 	if err != nil {
@@ -65,7 +75,7 @@ func encode(t *testing.T, s *layer.Set, base, final *flatten.Tree) []byte {
 	if err := s.Fetch(t.Context(), c.Missing()); err != nil {
 		t.Fatal(err)
 	}
-	w, err := layer.Write(t.Context(), c.Items(), s.Body, layer.WriteOptions{TempDir: t.TempDir()})
+	w, err := layer.Write(t.Context(), c.Items(), s.Body, layer.WriteOptions{TempDir: os.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +91,7 @@ func encode(t *testing.T, s *layer.Set, base, final *flatten.Tree) []byte {
 	return b
 }
 
-func listing(t *testing.T, tarball []byte) string {
+func listing(t tb, tarball []byte) string {
 	t.Helper()
 	s, err := tartest.Listing(tarball)
 	if err != nil {

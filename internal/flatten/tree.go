@@ -131,21 +131,21 @@ func (n *Inode) walk(prefix string, yield func(string, *Inode) bool) bool {
 	return true
 }
 
-// Bytes returns the number of names without the root, and the content bytes,
-// counted once for every inode.
-func (t *Tree) Bytes() (names int, bytes int64) {
+// LiveBytes returns the content that is left of each of n layers, counted once
+// for every inode.
+func (t *Tree) LiveBytes(n int) []int64 {
+	live := make([]int64, n)
 	seen := map[*Inode]bool{}
-	for _, n := range t.All() {
-		names++
-		if n.linked {
-			if seen[n] {
-				continue
-			}
-			seen[n] = true
+	for _, c := range t.All() {
+		if c.Size == 0 || seen[c] {
+			continue
 		}
-		bytes += n.Size
+		if c.linked {
+			seen[c] = true
+		}
+		live[c.Layer] += c.Size
 	}
-	return names - 1, bytes
+	return live
 }
 
 // byOrdinal orders inodes as their entries were read.

@@ -1,0 +1,78 @@
+package flatten_test
+
+import (
+	"bytes"
+	"path"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"slim/internal/tartest"
+)
+
+type draws struct{ t *rapid.T }
+
+func (d draws) Intn(n int) int { return rapid.IntRange(0, n-1).Draw(d.t, "n") }
+
+// TestSquashProperties squashes random stacks whole and above a random boundary.
+func TestSquashProperties(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		stack := tartest.Random(draws{rt}, false)
+		tars := tartest.Tars(stack)
+		whole, _, err := squash(rt, tars, 0)
+		if err != nil {
+			rt.Fatalf("stack %s: %v", stack, err)
+		}
+		again, _, err := squash(rt, [][]byte{whole}, 0)
+		if err != nil || !bytes.Equal(whole, again) {
+			rt.Fatalf("stack %s\nsquashed %s\n   again %s: %v", stack, listing(rt, whole), listing(rt, again), err)
+		}
+		kept := rapid.IntRange(0, len(tars)).Draw(rt, "kept")
+		upper, _, err := squash(rt, tars, kept)
+		if err != nil {
+			rt.Fatalf("stack %s above %d: %v", stack, kept, err)
+		}
+		checkInvariants(rt, stack, listing(rt, upper))
+		applied, _, err := squash(rt, append(tars[:kept:kept], upper), 0)
+		if err != nil || !bytes.Equal(whole, applied) {
+			rt.Fatalf("stack %s\nabove %d: %s\nwhole %s\n with %s: %v", stack, kept, listing(rt, upper), listing(rt, whole), listing(rt, applied), err)
+		}
+		twice, _, err := squash(rt, append(tars[:kept:kept], upper), kept)
+		if err != nil || !bytes.Equal(upper, twice) {
+			rt.Fatalf("stack %s above %d: %s\nsquashed again %s: %v", stack, kept, listing(rt, upper), listing(rt, twice), err)
+		}
+	})
+}
+
+// checkInvariants are those of section B that show in the layer alone.
+func checkInvariants(rt *rapid.T, stack, layer string) {
+	present, marked := map[string]bool{}, map[string]bool{}
+	dirs := map[string]bool{".": true}
+	for token := range strings.FieldsSeq(layer) {
+		name, isMark := strings.CutPrefix(token, "✗")
+		if !isMark {
+			name = strings.TrimSuffix(name[:strings.IndexAny(name+"=", "=⇒→!({")], "/")
+		}
+		if strings.HasSuffix(token, "◊") {
+			rt.Fatalf("stack %s: opaque whiteout in %s", stack, layer)
+		}
+		if !dirs[path.Dir(name)] {
+			rt.Fatalf("stack %s: %q without its directory in %s", stack, token, layer)
+		}
+		if present[name] || marked[name] {
+			rt.Fatalf("stack %s: %q twice in %s", stack, name, layer)
+		}
+		if isMark {
+			marked[name] = true
+			continue
+		}
+		present[name] = true
+		if _, target, ok := strings.Cut(token, "⇒"); ok && !present[target[:strings.IndexAny(target+"(", "({")]] {
+			rt.Fatalf("stack %s: link %q before its target in %s", stack, token, layer)
+		}
+		if shape, _, _ := strings.Cut(token, "("); strings.HasSuffix(strings.SplitN(shape, "{", 2)[0], "/") {
+			dirs[name] = true
+		}
+	}
+}
