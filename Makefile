@@ -1,0 +1,46 @@
+# The targets that the README names, and those of CI. No target but e2e needs a
+# daemon, a registry or root.
+GO ?= go
+BIN := bin/slim
+LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: all build test race lint demo reproducible clean
+
+all: build
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/slim
+
+test:
+	$(GO) vet ./...
+	$(GO) test -timeout 10m ./...
+
+# race is test with the race detector, which needs a C compiler.
+race:
+	$(GO) test -race -timeout 15m ./...
+
+lint:
+	@unformatted=$$(gofmt -l cmd internal testdata); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	$(GO) vet ./... ./testdata/demo ./testdata/e2e/...
+	$(GO) run $(STATICCHECK) ./... ./testdata/demo ./testdata/e2e/...
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+# demo squashes a legacy image that is made on the spot, whole and above its base.
+demo: build
+	$(GO) run ./testdata/demo demo.tar
+	$(BIN) squash docker-archive:demo.tar docker-archive:demo-slim.tar
+	$(BIN) squash --base-layers 1 --dry-run docker-archive:demo.tar docker-archive:demo-base.tar
+
+# reproducible builds twice, in two folders, and compares.
+reproducible:
+	rm -rf bin/a bin/b && mkdir -p bin/a bin/b
+	cp -r cmd internal go.mod go.sum bin/b
+	CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o bin/a/slim ./cmd/slim
+	cd bin/b && CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o slim ./cmd/slim
+	cmp bin/a/slim bin/b/slim && sha256sum bin/a/slim
+	rm -rf bin/a bin/b
+
+clean:
+	rm -rf bin demo.tar demo-slim.tar coverage.out

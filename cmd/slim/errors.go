@@ -1,0 +1,94 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+
+	"slim/internal/flatten"
+	"slim/internal/image"
+	"slim/internal/layer"
+)
+
+// The exit codes. They are part of the interface: see README.md.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitNotHeld     = 3
+	exitInterrupted = 130
+	exitTerminated  = 143
+)
+
+// errNotHeld is returned when a comparison, verification or gate does not hold.
+var errNotHeld = errors.New("not held")
+
+// exitCode is the one place that maps errors to exit codes.
+func exitCode(err error) int {
+	var signal interrupted
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &signal) && signal.signal == syscall.SIGTERM:
+		return exitTerminated
+	case errors.As(err, &signal):
+		return exitInterrupted
+	case errors.As(err, new(*image.UsageError)):
+		return exitUsage
+	case errors.Is(err, errNotHeld):
+		return exitNotHeld
+	}
+	return exitFailed
+}
+
+// printError prints an error and, where there is a remedy, a hint.
+func printError(w io.Writer, err error) {
+	if err == nil {
+		return
+	}
+	fmt.Fprintf(w, "slim: error: %v\n", err)
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintf(w, "slim: hint: %s\n", hint)
+	}
+}
+
+func hintOf(err error) string {
+	var usage *image.UsageError
+	var hinted *image.HintError
+	switch {
+	case errors.As(err, &usage):
+		return usage.Hint
+	case errors.As(err, &hinted):
+		return hinted.Hint
+	case errors.Is(err, syscall.ENOSPC):
+		return "--tmp-dir or TMPDIR names a folder with more space; the unpacked layers must fit"
+	}
+	return ""
+}
+
+// nameLayer puts the number and digest of a layer before an error about it.
+func nameLayer(img *image.Image, err error) error {
+	n := -1
+	var read *layer.Error
+	var replay *flatten.LayerError
+	switch {
+	case errors.As(err, &read):
+		n = read.Layer
+	case errors.As(err, &replay):
+		n = replay.Layer
+	}
+	if n < 0 || n >= len(img.Layers) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", layerName(img, n), err)
+}
+
+// layerName names a layer in messages, counting from 1.
+func layerName(img *image.Image, n int) string {
+	id := img.Layers[n].Digest
+	if id.Hex == "" {
+		id = img.Layers[n].DiffID
+	}
+	return fmt.Sprintf("layer %d (%s)", n+1, id)
+}

@@ -1,0 +1,240 @@
+package main
+
+import (
+	"cmp"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"unicode/utf8"
+
+	"slim/internal/flatten"
+	"slim/internal/image"
+	"slim/internal/share"
+)
+
+// report is what a run tells: on standard error as a table, and as JSON. The
+// fields are part of the interface; docs/report.md describes them.
+type report struct {
+	SchemaVersion int           `json:"schema_version"`
+	Source        imageReport   `json:"source"`
+	Target        targetReport  `json:"target"`
+	Platform      string        `json:"platform"`
+	DryRun        bool          `json:"dry_run"`
+	Unchanged     bool          `json:"unchanged"`
+	Before        share.Sizes   `json:"before"`
+	BaseKept      share.Sizes   `json:"base_kept"`
+	After         share.Sizes   `json:"after"`
+	Written       *writtenPart  `json:"written,omitempty"`
+	ShadowedBytes int64         `json:"shadowed_bytes"`
+	Rules         []ruleSaving  `json:"rules"`
+	SparedPaths   int           `json:"spared_paths"`
+	Base          baseJunk      `json:"base"`
+	Layers        []layerReport `json:"layers"`
+	Warnings      []warning     `json:"warnings"`
+	// Unlisted counts warnings beyond those listed.
+	Unlisted int      `json:"unlisted_warnings"`
+	Notes    []string `json:"notes"`
+
+	plan *share.Plan
+	kept int
+	img  *image.Image
+}
+
+type imageReport struct {
+	Reference string `json:"reference"`
+	Digest    string `json:"digest,omitempty"`
+}
+
+type targetReport struct {
+	Reference string `json:"reference"`
+	Digest    string `json:"digest,omitempty"`
+	// Line is what standard output carries.
+	Line string `json:"line,omitempty"`
+}
+
+type writtenPart struct {
+	Digest      string `json:"digest"`
+	DiffID      string `json:"diff_id"`
+	Compression string `json:"compression"`
+	Entries     int    `json:"entries"`
+	Stored      int64  `json:"stored_bytes"`
+	Inflated    int64  `json:"inflated_bytes"`
+	Content     int64  `json:"content_bytes"`
+}
+
+type ruleSaving struct {
+	Rule  string `json:"rule"`
+	Paths int    `json:"paths"`
+	Bytes int64  `json:"bytes"`
+}
+
+// baseJunk is what the kept base layers hold in vain.
+type baseJunk struct {
+	JunkPaths     int   `json:"junk_paths"`
+	JunkBytes     int64 `json:"junk_bytes"`
+	ShadowedBytes int64 `json:"shadowed_bytes"`
+}
+
+type layerReport struct {
+	Digest   string `json:"digest,omitempty"`
+	DiffID   string `json:"diff_id"`
+	Kept     bool   `json:"kept"`
+	Stored   int64  `json:"stored_bytes"`
+	Inflated int64  `json:"inflated_bytes"`
+	Content  int64  `json:"content_bytes"`
+	Entries  int    `json:"entries"`
+	Markers  int    `json:"whiteouts"`
+}
+
+type warning struct {
+	// Layer counts from 1, 0 where no layer is to blame.
+	Layer      int    `json:"layer,omitempty"`
+	Path       string `json:"path,omitempty"`
+	PathBase64 string `json:"path_base64,omitempty"`
+	Text       string `json:"text"`
+}
+
+func newReport(o *squashOptions, img *image.Image, kept int) *report {
+	r := &report{
+		SchemaVersion: 1, DryRun: o.dryRun, Platform: img.Platform.String(), kept: kept, img: img,
+		Source: imageReport{Reference: o.source.String()}, Target: targetReport{Reference: o.target.String()},
+		Rules: []ruleSaving{}, Layers: []layerReport{}, Warnings: []warning{}, Notes: append([]string{}, img.Notes...),
+	}
+	if img.Manifest != nil {
+		r.Source.Digest = img.Digest.String()
+	}
+	return r
+}
+
+func (r *report) warn(text string) { r.Warnings = append(r.Warnings, warning{Text: text}) }
+
+func (r *report) addReplay(files *flatten.Replayed) {
+	r.Unlisted = files.Unlisted
+	r.addWarnings(files.Warnings)
+}
+
+func (r *report) addWarnings(ws []flatten.Warning) {
+	for _, w := range ws {
+		out := warning{Layer: w.Layer + 1, Path: w.Path, Text: w.Text}
+		if !utf8.ValidString(w.Path) {
+			out.PathBase64 = base64.StdEncoding.EncodeToString([]byte(w.Path))
+		}
+		r.Warnings = append(r.Warnings, out)
+	}
+}
+
+// addPlan sums up the source; final is its filesystem before anything is removed.
+func (r *report) addPlan(kept int, layers []share.Layer, final *flatten.Tree) {
+	r.plan = share.NewPlan(layers, kept, final)
+	r.Before, r.BaseKept = r.plan.Source, r.plan.Kept
+	r.ShadowedBytes, r.Base.ShadowedBytes = r.plan.Shadowed, r.plan.BaseShadowed
+	for i, l := range layers {
+		of := r.img.Layers[i]
+		r.Layers = append(r.Layers, layerReport{
+			Digest: digestText(of), DiffID: of.DiffID.String(), Kept: i < kept, Stored: l.Stored, Inflated: l.Inflated,
+			Content: l.Stats.Bytes, Entries: l.Stats.Entries, Markers: l.Stats.Markers,
+		})
+	}
+}
+
+func (r *report) addPruned(p *flatten.Pruned) {
+	for _, s := range p.Rules {
+		r.Rules = append(r.Rules, ruleSaving{s.Rule, s.Names, s.Bytes})
+	}
+	slices.SortStableFunc(r.Rules, func(a, b ruleSaving) int { return cmp.Compare(b.Bytes, a.Bytes) })
+	r.SparedPaths = p.Spared
+	r.Base.JunkPaths, r.Base.JunkBytes = p.BaseNames, p.BaseBytes
+	r.addWarnings(p.Guarded)
+}
+
+// addResult fills in what was written.
+func (r *report) addResult(result *image.Image, w *writtenLayer) {
+	if result.Manifest != nil {
+		r.Target.Digest = result.Digest.String()
+	}
+	if r.Unchanged = w == nil; r.Unchanged {
+		r.After = r.Before
+		return
+	}
+	r.Notes = append([]string{}, result.Notes...)
+	r.After = r.BaseKept
+	if w.Written == nil {
+		return
+	}
+	r.Written = &writtenPart{w.Digest, w.DiffID, string(w.compression), w.Entries, w.Size, w.TarSize, w.Content}
+	r.After.Layers++
+	r.After.Stored += w.Size
+	r.After.Inflated += w.TarSize
+	r.After.Content += w.Content
+}
+
+// print writes the report and the one line of standard output.
+func (r *report) print(o *squashOptions) error {
+	if !o.quiet {
+		r.text(o.stdio.err, o.verbose)
+	}
+	if err := r.writeJSON(o); err != nil {
+		return err
+	}
+	if o.dryRun || o.reportFile == "-" {
+		return nil
+	}
+	to := o.stdio.out
+	if o.target.IsStdio() {
+		to = o.stdio.err
+	}
+	_, err := fmt.Fprintln(to, r.Target.Line)
+	return err
+}
+
+func (r *report) writeJSON(o *squashOptions) error {
+	if o.reportFile == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encoding the report: %w", err)
+	}
+	b = append(b, '\n')
+	if o.reportFile == "-" {
+		_, err := o.stdio.out.Write(b)
+		return err
+	}
+	return writeFile(o.reportFile, b)
+}
+
+// writeFile writes a file that is there whole or not at all.
+func writeFile(name string, b []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), ".slim-*.tmp")
+	if err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+			err = fmt.Errorf("writing the report: %w", err)
+		}
+	}()
+	if _, err = f.Write(b); err != nil {
+		f.Close()
+		return err
+	}
+	if err = f.Chmod(0o644); err != nil {
+		f.Close()
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
+}
+
+// text writes the report for people.
+func (r *report) text(w io.Writer, verbose bool) {
+	t := newTextReport(r, verbose)
+	fmt.Fprint(w, t.String())
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"unicode/utf8"
+
+	"github.com/docker/go-units"
+
+	"slim/internal/share"
+)
+
+// size writes bytes in decimal units, as registries and docker do.
+func size(n int64) string { return units.HumanSizeWithPrecision(float64(n), 3) }
+
+// shownWarnings is how many warnings the text lists; the JSON has all.
+const shownWarnings = 10
+
+// textReport builds the report for people, part by part.
+type textReport struct {
+	strings.Builder
+	r *report
+}
+
+func newTextReport(r *report, verbose bool) *textReport {
+	t := &textReport{r: r}
+	t.title()
+	t.sizes()
+	if verbose {
+		t.layers()
+	}
+	t.savings()
+	t.base()
+	t.warnings()
+	return t
+}
+
+func (t *textReport) title() {
+	verb := "squashed"
+	switch {
+	case t.r.Unchanged:
+		verb = "nothing to do, copied"
+	case t.r.DryRun:
+		verb = "would be squashed"
+	}
+	if t.r.Unchanged && t.r.DryRun {
+		verb = "nothing to do, would be copied"
+	}
+	fmt.Fprintf(t, "%s (%s) %s to %s\n\n", t.r.Source.Reference, t.r.Platform, verb, t.r.Target.Reference)
+}
+
+// table aligns numbers to the right, below their heads, and names to the left.
+func (t *textReport) table(rows [][]string) {
+	width := 0
+	for _, row := range rows {
+		width = max(width, utf8.RuneCountInString(row[0]))
+	}
+	w := tabwriter.NewWriter(t, 0, 0, 3, ' ', tabwriter.AlignRight)
+	for _, row := range rows {
+		fmt.Fprintf(w, "%-*s\t%s\t\n", width, row[0], strings.Join(row[1:], "\t"))
+	}
+	w.Flush()
+}
+
+func (t *textReport) sizes() {
+	row := func(name string, s share.Sizes) []string {
+		return []string{name, fmt.Sprint(s.Layers), size(s.Stored), size(s.Content)}
+	}
+	before, after := t.r.Before, t.r.After
+	rows := [][]string{{"", "layers", "stored", "files"}, row("before", before)}
+	if t.r.BaseKept.Layers > 0 {
+		rows = append(rows, row("base kept", t.r.BaseKept))
+	}
+	t.table(append(rows, row("after", after), []string{
+		"saved", fmt.Sprint(before.Layers - after.Layers), saved(before.Stored, after.Stored), saved(before.Content, after.Content),
+	}))
+}
+
+// saved writes what became less with its part of the whole; what became more is
+// negative.
+func saved(before, after int64) string {
+	d := before - after
+	s := size(max(d, -d))
+	if d < 0 {
+		s = "-" + s
+	}
+	if before > 0 {
+		s += fmt.Sprintf(" (%d %%)", d*100/before)
+	}
+	return s
+}
+
+func (t *textReport) layers() {
+	rows := [][]string{{"layer", "stored", "files", "entries", "whiteouts", ""}}
+	for i, l := range t.r.Layers {
+		kept := ""
+		if l.Kept {
+			kept = "kept"
+		}
+		rows = append(rows, []string{fmt.Sprint(i + 1), size(l.Stored), size(l.Content), fmt.Sprint(l.Entries), fmt.Sprint(l.Markers), kept})
+	}
+	t.WriteByte('\n')
+	t.table(rows)
+}
+
+func (t *textReport) savings() {
+	if t.r.ShadowedBytes == 0 && len(t.r.Rules) == 0 {
+		return
+	}
+	rows := [][]string{{"saved by", "files", "paths"}}
+	if t.r.ShadowedBytes > 0 {
+		rows = append(rows, []string{"squashing", size(t.r.ShadowedBytes), ""})
+	}
+	for _, r := range t.r.Rules {
+		rows = append(rows, []string{r.Rule, size(r.Bytes), fmt.Sprint(r.Paths)})
+	}
+	t.WriteByte('\n')
+	t.table(rows)
+	if t.r.SparedPaths > 0 {
+		fmt.Fprintf(t, "%d paths that a rule matches stay, because links lead to them\n", t.r.SparedPaths)
+	}
+}
+
+func (t *textReport) base() {
+	b := t.r.Base
+	if b.JunkPaths > 0 {
+		fmt.Fprintf(t, "\njunk left in the base: %s in %d paths\n", size(b.JunkBytes), b.JunkPaths)
+	}
+	if b.ShadowedBytes > 0 {
+		fmt.Fprintf(t, "\nhidden in the base: %s, which squashing the base too would save\n", size(b.ShadowedBytes))
+	}
+}
+
+func (t *textReport) warnings() {
+	for i, w := range t.r.Warnings {
+		if i == shownWarnings {
+			fmt.Fprintf(t, "warning: %d more, --report lists them\n", len(t.r.Warnings)-i+t.r.Unlisted)
+			break
+		}
+		switch {
+		case w.Layer > 0:
+			fmt.Fprintf(t, "warning: layer %d: %q: %s\n", w.Layer, w.Path, w.Text)
+		case w.Path != "":
+			fmt.Fprintf(t, "warning: %q: %s\n", w.Path, w.Text)
+		default:
+			fmt.Fprintf(t, "warning: %s\n", w.Text)
+		}
+	}
+	for _, n := range t.r.Notes {
+		fmt.Fprintf(t, "note: %s\n", n)
+	}
+}

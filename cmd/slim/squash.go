@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"slim/internal/filter"
+	"slim/internal/flatten"
+	"slim/internal/image"
+	"slim/internal/layer"
+	"slim/internal/share"
+)
+
+// squash rewrites SOURCE into TARGET. This is the way of the data: open, read,
+// replay, prune, plan, write the layer, rewrite the documents, write the image.
+func squash(ctx context.Context, o *squashOptions) (*report, error) {
+	source, err := openImage(ctx, o, o.source)
+	if err != nil {
+		return nil, err
+	}
+	defer source.Close()
+	base, err := chooseBase(ctx, o, source.Image)
+	if err != nil {
+		return nil, err
+	}
+	defer base.Close()
+
+	layers, err := readLayers(ctx, o, source.Image, base)
+	if err != nil {
+		return nil, nameLayer(source.Image, err)
+	}
+	defer layers.Close()
+	files, err := flatten.Replay(entriesOf(layers), base.kept)
+	if err != nil {
+		return nil, nameLayer(source.Image, err)
+	}
+	r := newReport(o, source.Image, base.kept)
+	r.addReplay(files)
+	r.addPlan(base.kept, planLayers(source.Image, layers, files), files.Final)
+
+	pruned, err := files.Final.Prune(pruneOptions(o, files, layers))
+	if err != nil {
+		return nil, nameLayer(source.Image, err)
+	}
+	r.addPruned(pruned)
+	changes, err := flatten.Diff(files.Base, files.Final, layers.Sum)
+	if err != nil {
+		return nil, nameLayer(source.Image, err)
+	}
+	written, err := writeLayer(ctx, o, r, source.Image, layers, changes)
+	if err != nil {
+		return nil, nameLayer(source.Image, err)
+	}
+	defer written.Close()
+	result, err := rewrite(o, r, source.Image, base, written)
+	if err != nil {
+		return nil, err
+	}
+	r.addResult(result, written)
+	if o.dryRun {
+		return r, nil
+	}
+	r.Target.Line, err = image.Write(ctx, o.target, o.progress.copying(result), o.imageOptions(source.Image))
+	return r, err
+}
+
+// opened is an image with the source that it must not outlive.
+type opened struct {
+	*image.Image
+	source *image.Source
+}
+
+// Close lets go of the source.
+func (o opened) Close() {
+	if o.source != nil {
+		o.source.Close()
+	}
+}
+
+func openImage(ctx context.Context, o *squashOptions, ref image.Ref) (opened, error) {
+	src, err := image.Open(ctx, ref, o.imageOptions(nil))
+	if err != nil {
+		return opened{}, err
+	}
+	img, err := src.Image(ctx, o.platform)
+	if err != nil {
+		src.Close()
+		return opened{}, err
+	}
+	return opened{img, src}, nil
+}
+
+// boundary is where the kept layers end.
+type boundary struct {
+	// kept counts the lowest layers that stay; image is the base they were found
+	// in, nil when they were counted.
+	kept int
+	opened
+}
+
+func chooseBase(ctx context.Context, o *squashOptions, img *image.Image) (boundary, error) {
+	if o.baseLayers >= 0 {
+		n, err := share.Lowest(o.baseLayers, len(img.Layers))
+		if err != nil {
+			return boundary{}, &image.UsageError{Msg: "--base-layers: " + err.Error()}
+		}
+		return boundary{kept: n}, nil
+	}
+	if o.base == nil {
+		return boundary{}, nil
+	}
+	base, err := openBase(ctx, o, img)
+	if err != nil {
+		return boundary{}, fmt.Errorf("opening the base %s: %w", o.base, err)
+	}
+	n, err := share.Prefix(diffIDs(img), diffIDs(base.Image))
+	if err != nil {
+		base.Close()
+		return boundary{}, &image.HintError{
+			Err:  fmt.Errorf("%s above %s: %w", img.Ref, base.Ref, err),
+			Hint: "the base may have moved since the image was built: name the one it was built on by digest, or use --base-layers",
+		}
+	}
+	return boundary{kept: n, opened: base}, nil
+}
+
+// openBase opens the base for the platform of the image that is built on it.
+func openBase(ctx context.Context, o *squashOptions, img *image.Image) (opened, error) {
+	of := *o
+	of.platform = img.Platform.String()
+	return openImage(ctx, &of, *o.base)
+}
+
+func diffIDs(img *image.Image) []string {
+	ids := make([]string, len(img.Layers))
+	for i, l := range img.Layers {
+		ids[i] = l.DiffID.String()
+	}
+	return ids
+}
+
+// readLayers reads every layer once; of kept layers no contents are stored.
+func readLayers(ctx context.Context, o *squashOptions, img *image.Image, base boundary) (*layer.Set, error) {
+	blobs := make([]layer.Blob, len(img.Layers))
+	for i, l := range img.Layers {
+		if l.Foreign {
+			return nil, &image.HintError{
+				Err:  fmt.Errorf("%s is a foreign layer: its bytes are not in the image and are never fetched from elsewhere", layerName(img, i)),
+				Hint: "push the image with its foreign layers included, then squash that",
+			}
+		}
+		open := l.Open
+		if i < base.kept && base.Image != nil && l.Digest.Hex == "" {
+			// The base's own blob is what the result will refer to.
+			l = base.Layers[i]
+			open = l.Open
+		}
+		blobs[i] = layer.Blob{Digest: digestText(l), Size: l.Size, DiffID: l.DiffID.String(), Bodies: i >= base.kept, Open: open}
+	}
+	p := o.progress.reading(blobs)
+	defer p.done()
+	return layer.Read(ctx, p.blobs, layer.ReadOptions{TempDir: o.tempDir, Jobs: o.jobs})
+}
+
+// digestText is empty for a member of an archive that has no digest of its own.
+func digestText(l image.Layer) string {
+	if l.Digest.Hex == "" {
+		return ""
+	}
+	return l.Digest.String()
+}
+
+func entriesOf(s *layer.Set) []iter.Seq2[flatten.Entry, error] {
+	entries := make([]iter.Seq2[flatten.Entry, error], len(s.Layers))
+	for i := range s.Layers {
+		entries[i] = s.Entries(i)
+	}
+	return entries
+}
+
+func planLayers(img *image.Image, s *layer.Set, files *flatten.Replayed) []share.Layer {
+	layers := make([]share.Layer, len(s.Layers))
+	for i, l := range s.Layers {
+		layers[i] = share.Layer{Stored: img.Layers[i].Size, Inflated: l.Inflated, Stats: files.Layers[i]}
+	}
+	return layers
+}
+
+func pruneOptions(o *squashOptions, files *flatten.Replayed, s *layer.Set) flatten.PruneOptions {
+	return flatten.PruneOptions{
+		Match:    matcher(o.rules),
+		Base:     files.Base,
+		HideBase: o.baseJunk == "hide",
+		Content:  s.Sum,
+	}
+}
+
+func matcher(rules *filter.Rules) func(string, *flatten.Inode, func(string) bool) flatten.Verdict {
+	return func(path string, n *flatten.Inode, exists func(string) bool) flatten.Verdict {
+		v := rules.Match(path, fileMode(n.Kind), exists)
+		return flatten.Verdict{Rule: v.Rule, User: v.User, Guarded: v.Guarded}
+	}
+}
+
+// writeLayer encodes the changeset, unless the source already is what would be
+// written: then it returns nil.
+func writeLayer(ctx context.Context, o *squashOptions, r *report, img *image.Image, s *layer.Set, c *flatten.Changeset) (*writtenLayer, error) {
+	comp := o.compressionOf(s.Layers[r.kept:])
+	if done, err := nothingToDo(ctx, o, r, img, s, c); done || err != nil {
+		return nil, err
+	}
+	if err := s.Fetch(ctx, c.Missing()); err != nil {
+		return nil, err
+	}
+	if r.kept > 0 && c.Empty() {
+		return &writtenLayer{}, nil
+	}
+	p := o.progress.writing(c)
+	defer p.done()
+	w, err := layer.Write(ctx, c.Items(), p.body(s.Body), layer.WriteOptions{TempDir: o.tempDir, Compression: comp, Level: o.level})
+	return &writtenLayer{Written: w, compression: comp}, err
+}
+
+// nothingToDo reports whether the layers above the boundary already are as a
+// squash would leave them.
+func nothingToDo(ctx context.Context, o *squashOptions, r *report, img *image.Image, s *layer.Set, c *flatten.Changeset) (bool, error) {
+	upper := s.Layers[r.kept:]
+	if len(upper) > 1 || o.changesImage(upper, img) || len(r.Rules) > 0 {
+		return false, nil
+	}
+	if r.plan.Done {
+		return true, nil
+	}
+	if err := s.Fetch(ctx, c.Missing()); err != nil {
+		return false, err
+	}
+	id, _, err := layer.DiffID(ctx, c.Items(), s.Body)
+	return id == img.Layers[r.kept].DiffID.String(), err
+}
+
+// writtenLayer is the new layer; without Written there is nothing above the base.
+type writtenLayer struct {
+	*layer.Written
+	compression layer.Compression
+}
+
+// Close lets go of the layer's temporary file.
+func (w *writtenLayer) Close() {
+	if w != nil && w.Written != nil {
+		w.Written.Close()
+	}
+}

@@ -1,0 +1,300 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"slim/internal/filter"
+	"slim/internal/image"
+	"slim/internal/layer"
+)
+
+const squashHelp = `Usage:
+  slim squash [flags] SOURCE TARGET
+
+Rewrite an image: squash its layers into one, or only those above a base that
+stays shared, and remove junk from the result.
+
+SOURCE and TARGET are images:
+  repo/name:tag, repo/name@sha256:…      in a registry (also docker://…)
+  oci:DIR[:TAG]                          an OCI image layout
+  oci-archive:FILE[:TAG]                 the same in a tar file
+  docker-archive:FILE[:NAME:TAG]         as docker save and docker load use
+  -                                      standard input or output
+
+Examples:
+  slim squash example.com/app:1 example.com/app:1-slim
+  slim squash --base debian:12 example.com/app:1 example.com/app:1-slim
+  docker save app:build | slim squash - - | docker load
+  slim squash --dry-run docker-archive:app.tar docker-archive:app-slim.tar
+`
+
+// squashOptions are the flags of slim squash, checked.
+type squashOptions struct {
+	source, target image.Ref
+	base           *image.Ref
+	baseLayers     int
+	rules          *filter.Rules
+	baseJunk       string
+	platform       string
+	compression    string
+	level          int
+	history        string
+	dryRun         bool
+	reportFile     string
+	tempDir        string
+	jobs           int
+	insecure       []string
+	caFile         string
+	authFile       string
+	verbose        bool
+	quiet          bool
+	progress       *progress
+	stdio          stdio
+}
+
+// rawFlags are the flags as they are written.
+type rawFlags struct {
+	base, remove, progress string
+	removePaths, keepPaths []string
+	ruleFiles              []string
+}
+
+func squashCommand(ctx context.Context, args []string, s stdio) error {
+	o, raw := &squashOptions{stdio: s}, &rawFlags{}
+	fs := squashFlags(o, raw)
+	if helped, err := parseFlags(fs, args, s.out, squashHelp); helped || err != nil {
+		return err
+	}
+	if err := o.check(fs, raw); err != nil {
+		return err
+	}
+	defer o.progress.close()
+	r, err := squash(ctx, o)
+	o.progress.close()
+	if err != nil {
+		return err
+	}
+	return r.print(o)
+}
+
+func squashFlags(o *squashOptions, raw *rawFlags) *pflag.FlagSet {
+	fs := pflag.NewFlagSet("squash", pflag.ContinueOnError)
+	fs.SortFlags = false
+	fs.StringVar(&raw.base, "base", "", "keep the layers of this image `REF`, found by their diffIDs")
+	fs.IntVar(&o.baseLayers, "base-layers", -1, "keep the lowest `N` layers")
+	fs.Lookup("base-layers").DefValue = ""
+	fs.StringVar(&raw.remove, "remove", "default", "rule presets to apply: a `LIST`, none, or +name and -name to adjust the default")
+	fs.StringArrayVar(&raw.removePaths, "remove-path", nil, "remove what matches `GLOB` (repeatable)")
+	fs.StringArrayVar(&raw.keepPaths, "keep-path", nil, "keep what matches `GLOB`, whatever removes it (repeatable)")
+	fs.StringArrayVar(&raw.ruleFiles, "rules", nil, "patterns from a `FILE` in .dockerignore syntax (repeatable)")
+	fs.StringVar(&o.baseJunk, "base-junk", "keep", "junk in kept base layers: `keep|hide`; hiding saves no bytes")
+	fs.StringVar(&o.platform, "platform", "", "select `OS/ARCH[/VARIANT]` from an index")
+	fs.StringVar(&o.compression, "compression", "auto", "of the written layer: `auto|gzip|zstd|none`")
+	fs.IntVar(&o.level, "compression-level", 0, "`N`: 1 to 9 for gzip (6 if not given), 1 to 22 for zstd (3)")
+	fs.Lookup("compression-level").DefValue = ""
+	fs.StringVar(&o.history, "history", "keep", "`keep|drop` the source's history entries")
+	fs.BoolVar(&o.dryRun, "dry-run", false, "do all but write the target")
+	fs.StringVar(&o.reportFile, "report", "", "write the report as JSON to `FILE` (-: standard output)")
+	fs.StringVar(&raw.progress, "progress", "auto", "`auto|plain|none`; bars only on a terminal")
+	fs.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no report on standard error")
+	fs.BoolVarP(&o.verbose, "verbose", "v", false, "list every layer in the report")
+	fs.StringArrayVar(&o.insecure, "insecure", nil, "plain HTTP or unverified TLS, for one `HOST` or for all")
+	fs.Lookup("insecure").NoOptDefVal = "*"
+	fs.StringVar(&o.caFile, "ca-file", "", "certificates to trust, `FILE` in PEM")
+	fs.StringVar(&o.authFile, "authfile", "", "registry credentials, `FILE` as docker and podman write it")
+	fs.IntVarP(&o.jobs, "jobs", "j", 0, "layers to transfer at once, `N`")
+	fs.Lookup("jobs").DefValue = ""
+	fs.StringVar(&o.tempDir, "tmp-dir", "", "temporary files go to `DIR` (TMPDIR, else /var/tmp)")
+	return fs
+}
+
+// check turns flags and arguments into options, or says what is wrong with them.
+func (o *squashOptions) check(fs *pflag.FlagSet, raw *rawFlags) error {
+	if fs.NArg() != 2 {
+		return &image.UsageError{
+			Msg:  fmt.Sprintf("slim squash needs SOURCE and TARGET, got %d arguments", fs.NArg()),
+			Hint: "slim squash --help shows examples",
+		}
+	}
+	for _, step := range []func() error{
+		func() error { return o.checkRefs(fs.Arg(0), fs.Arg(1), raw.base) },
+		func() error { return o.checkChoices(fs, raw) },
+		func() error { return o.checkRules(raw) },
+		o.checkStreams,
+		o.checkTempDir,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	o.progress = newProgress(raw.progress, o.quiet, o.stdio.err)
+	return nil
+}
+
+func (o *squashOptions) checkRefs(source, target, base string) (err error) {
+	if o.source, err = image.ParseRef(source); err != nil {
+		return err
+	}
+	if o.target, err = image.ParseRef(target); err != nil {
+		return err
+	}
+	if base != "" {
+		ref, err := image.ParseRef(base)
+		if err != nil {
+			return err
+		}
+		o.base = &ref
+	}
+	if image.SameFile(o.source, o.target) {
+		return &image.UsageError{
+			Msg:  fmt.Sprintf("SOURCE and TARGET are the same: %s", o.target),
+			Hint: "write to another file and rename it when you are content",
+		}
+	}
+	return nil
+}
+
+func (o *squashOptions) checkChoices(fs *pflag.FlagSet, raw *rawFlags) error {
+	for _, c := range []struct {
+		flag, value string
+		allowed     []string
+	}{
+		{"base-junk", o.baseJunk, []string{"keep", "hide"}},
+		{"compression", o.compression, []string{"auto", "gzip", "zstd", "none"}},
+		{"history", o.history, []string{"keep", "drop"}},
+		{"progress", raw.progress, []string{"auto", "plain", "none"}},
+	} {
+		if !slices.Contains(c.allowed, c.value) {
+			return &image.UsageError{Msg: fmt.Sprintf("--%s %q is none of %s", c.flag, c.value, strings.Join(c.allowed, ", "))}
+		}
+	}
+	switch {
+	case o.base != nil && fs.Changed("base-layers"):
+		return &image.UsageError{Msg: "--base and --base-layers cannot be used together", Hint: "--base finds the number of layers by itself"}
+	case fs.Changed("base-layers") && o.baseLayers < 0:
+		return &image.UsageError{Msg: fmt.Sprintf("--base-layers %d is negative", o.baseLayers)}
+	case o.baseJunk == "hide" && o.base == nil && o.baseLayers <= 0:
+		return &image.UsageError{Msg: "--base-junk hide needs kept base layers", Hint: "add --base or --base-layers"}
+	case fs.Changed("jobs") && o.jobs < 1:
+		return &image.UsageError{Msg: fmt.Sprintf("--jobs %d is less than 1", o.jobs)}
+	}
+	return o.checkLevel(fs)
+}
+
+func (o *squashOptions) checkLevel(fs *pflag.FlagSet) error {
+	if !fs.Changed("compression-level") {
+		return nil
+	}
+	most := map[string]int{"gzip": 9, "zstd": 22}[o.compression]
+	switch {
+	case most == 0:
+		return &image.UsageError{Msg: fmt.Sprintf("--compression-level has no meaning with --compression %s", o.compression), Hint: "add --compression gzip or --compression zstd"}
+	case o.level < 1 || o.level > most:
+		return &image.UsageError{Msg: fmt.Sprintf("--compression-level %d is not within 1 and %d, the levels of %s", o.level, most, o.compression)}
+	}
+	return nil
+}
+
+func (o *squashOptions) checkRules(raw *rawFlags) error {
+	opts := filter.Options{Remove: raw.remove, RemovePaths: raw.removePaths, KeepPaths: raw.keepPaths}
+	for _, name := range raw.ruleFiles {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return &image.UsageError{Msg: fmt.Sprintf("--rules: %v", err)}
+		}
+		opts.Files = append(opts.Files, filter.File{Name: name, Content: content})
+	}
+	rules, err := filter.New(opts)
+	if err != nil {
+		return &image.UsageError{Msg: err.Error(), Hint: "slim rules lists the presets"}
+	}
+	o.rules = rules
+	return nil
+}
+
+// checkStreams keeps image bytes off terminals and standard output for one use.
+func (o *squashOptions) checkStreams() error {
+	if o.source.IsStdio() && term.IsTerminal(int(o.stdio.in.Fd())) {
+		return &image.UsageError{Msg: "SOURCE is standard input, which is a terminal", Hint: "docker save IMAGE | slim squash - TARGET"}
+	}
+	if !o.target.IsStdio() || o.dryRun {
+		return nil
+	}
+	if o.reportFile == "-" {
+		return &image.UsageError{Msg: "--report - and the target - both write to standard output", Hint: "--report FILE"}
+	}
+	if f, ok := o.stdio.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return &image.UsageError{Msg: "TARGET is standard output, which is a terminal", Hint: "slim squash SOURCE - | docker load"}
+	}
+	return nil
+}
+
+// leastFree is the space below which a run is not begun.
+const leastFree = 64 << 20
+
+func (o *squashOptions) checkTempDir() error {
+	flag := "--tmp-dir"
+	if o.tempDir == "" {
+		flag, o.tempDir = "TMPDIR", os.Getenv("TMPDIR")
+	}
+	if o.tempDir == "" {
+		flag, o.tempDir = "the temporary folder", "/var/tmp"
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(o.tempDir, &st); err != nil {
+		return &image.UsageError{Msg: fmt.Sprintf("%s %q: %v", flag, o.tempDir, err), Hint: "--tmp-dir names a folder with space for the unpacked layers"}
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < leastFree {
+		return &image.HintError{
+			Err:  fmt.Errorf("%s %q has %s free", flag, o.tempDir, size(free)),
+			Hint: "--tmp-dir names a folder with space for the unpacked layers",
+		}
+	}
+	return nil
+}
+
+// imageOptions are the options that opening and writing images need; img gives the
+// names that an archive on standard output carries.
+func (o *squashOptions) imageOptions(img *image.Image) image.Options {
+	opts := image.Options{
+		Stdin: o.stdio.in, Stdout: o.stdio.out, TempDir: o.tempDir, Insecure: o.insecure,
+		CAFile: o.caFile, AuthFile: o.authFile, Jobs: o.jobs, UserAgent: "slim/" + toolVersion(),
+	}
+	if img != nil {
+		opts.Names = img.Names
+	}
+	return opts
+}
+
+// compressionOf returns how the new layer is compressed, given the layers that it
+// replaces.
+func (o *squashOptions) compressionOf(squashed []*layer.Layer) layer.Compression {
+	if o.compression != "auto" {
+		return layer.Compression(o.compression)
+	}
+	if o.target.Transport == image.DockerArchive || o.target.Transport == image.Stdio {
+		return layer.None
+	}
+	notZstd := func(l *layer.Layer) bool { return l.Compression != layer.Zstd }
+	if len(squashed) > 0 && !slices.ContainsFunc(squashed, notZstd) {
+		return layer.Zstd
+	}
+	return layer.Gzip
+}
+
+// changesImage reports whether a flag asks for something that an image whose
+// layers may stay does not have.
+func (o *squashOptions) changesImage(upper []*layer.Layer, img *image.Image) bool {
+	if o.history == "drop" && historyLength(img.Config) > len(img.Layers) {
+		return true
+	}
+	return o.compression != "auto" && len(upper) > 0 && upper[0].Compression != layer.Compression(o.compression)
+}

@@ -1,0 +1,294 @@
+package image
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// Write writes an image to a target and returns what names it there: the
+// reference with the digest for a registry, the manifest's digest for an OCI
+// layout, the config's digest for a docker-archive.
+//
+// Layers are read through Layer.Open, and not at all where the target has the
+// blob or takes it from another repository of the same registry. Every blob
+// that is copied is verified. After an error, or when ctx ends, the target is
+// as it was; blobs that a registry has taken stay there without a name.
+func Write(ctx context.Context, target Ref, img *Image, o Options) (line string, err error) {
+	if err := checkConsistent(img); err != nil {
+		return "", err
+	}
+	switch target.Transport {
+	case Registry:
+		line, err = writeRegistry(ctx, target, img, o)
+	case OCI:
+		line, err = writeLayout(ctx, target, img)
+	case OCIArchive:
+		line, err = writeOCIArchive(ctx, target, img, o)
+	case DockerArchive, Stdio:
+		line, err = writeDockerArchive(ctx, target, img, o)
+	default:
+		err = &UsageError{Msg: fmt.Sprintf("%s cannot be written", target)}
+	}
+	if err != nil {
+		return "", fmt.Errorf("writing %s: %w", target, err)
+	}
+	return line, nil
+}
+
+// checkConsistent makes sure that an image is written whose documents belong
+// together.
+func checkConsistent(img *Image) error {
+	if img.Manifest == nil {
+		return nil
+	}
+	again, err := newImage(img.Ref, img.Digest, img.MediaType, img.Manifest, img.Config)
+	if err != nil {
+		return fmt.Errorf("[internal error] %w", err)
+	}
+	if len(again.Layers) != len(img.Layers) {
+		return fmt.Errorf("[internal error] %d layers beside a manifest of %d", len(img.Layers), len(again.Layers))
+	}
+	for i, l := range again.Layers {
+		if l.Digest != img.Layers[i].Digest || l.Size != img.Layers[i].Size || l.DiffID != img.Layers[i].DiffID {
+			return fmt.Errorf("[internal error] layer %d is %s, its manifest says %s", i+1, img.Layers[i].Digest, l.Digest)
+		}
+	}
+	return nil
+}
+
+// identify gives a digest and the media type of an uncompressed layer to one
+// that has none, the member of a classic docker-archive. Plain tar is its own
+// diffID, which the copy verifies; a compressed member is read to its end.
+func identify(ctx context.Context, l Layer) (Layer, error) {
+	if l.Digest != (v1.Hash{}) {
+		return l, nil
+	}
+	rc, err := l.Open(ctx)
+	if err != nil {
+		return l, err
+	}
+	defer rc.Close()
+	raw := &hashReader{r: &contextReader{ctx, rc}}
+	if raw.h, err = v1.Hasher("sha256"); err != nil {
+		return l, err
+	}
+	r := bufio.NewReaderSize(raw, copyBuffer)
+	head, err := r.Peek(magicLen)
+	if err != nil && err != io.EOF {
+		return l, err
+	}
+	compression := sniff(head)
+	if compression == "" {
+		l.Digest, l.MediaType = l.DiffID, types.OCIUncompressedLayer
+		return l, nil
+	}
+	if _, err := inflateVerified(io.Discard, r, l); err != nil {
+		return l, err
+	}
+	l.MediaType = types.OCIUncompressedLayer + types.MediaType("+"+compression)
+	l.Digest = v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(raw.h.Sum(nil))}
+	return l, nil
+}
+
+// hashReader hashes what is read through it.
+type hashReader struct {
+	r io.Reader
+	h hash.Hash
+}
+
+// Read implements io.Reader.
+func (h *hashReader) Read(p []byte) (int, error) {
+	n, err := h.r.Read(p)
+	h.h.Write(p[:n])
+	return n, err
+}
+
+// inflateVerified inflates a layer to w, reads it to its end, checks its
+// diffID and returns its inflated size.
+func inflateVerified(w io.Writer, r *bufio.Reader, l Layer) (int64, error) {
+	h, err := v1.Hasher(l.DiffID.Algorithm)
+	if err != nil {
+		return 0, err
+	}
+	counted := &countWriter{w: io.MultiWriter(h, w)}
+	if err := inflate(counted, r); err != nil {
+		return 0, fmt.Errorf("decompressing: %w", err)
+	}
+	if err := copyTo(io.Discard, r); err != nil {
+		return 0, err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != l.DiffID.Hex {
+		return 0, fmt.Errorf("the config says diffID %s, the content has %s:%s", l.DiffID, l.DiffID.Algorithm, got)
+	}
+	return counted.n, nil
+}
+
+type countWriter struct {
+	w io.Writer
+	n int64
+}
+
+// Write implements io.Writer.
+func (c *countWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// completeImage gives a manifest of the family to an image that has none; its
+// config stays as it is.
+func completeImage(ctx context.Context, img *Image, family types.MediaType) (*Image, error) {
+	if img.Manifest != nil {
+		return img, nil
+	}
+	layers := make([]Layer, len(img.Layers))
+	for i, l := range img.Layers {
+		l, err := identify(ctx, l)
+		if err != nil {
+			return nil, fmt.Errorf("layer %d (%s): %w", i+1, l.DiffID, err)
+		}
+		// Docker's family has no type for zstd.
+		if l.MediaType == types.OCILayerZStd {
+			family = types.OCIManifestSchema1
+		}
+		l.Descriptor = newDescriptor(l.MediaType, l.Digest, l.Size)
+		layers[i] = l
+	}
+	var notes []string
+	manifest, err := rewriteManifest(img, img.Config, layers, Rewrite{Kept: len(layers), Family: family}, &notes)
+	if err != nil {
+		return nil, fmt.Errorf("writing a manifest: %w", err)
+	}
+	c, err := newImage(img.Ref, v1.Hash{}, family, manifest, img.Config)
+	if err != nil {
+		return nil, fmt.Errorf("checking the manifest: %w", err)
+	}
+	for i := range c.Layers {
+		c.Layers[i].Open = layers[i].Open
+	}
+	return c, nil
+}
+
+// imageBlobs are the blobs of an image in the form of layers, each once:
+// manifest, config and all layers but foreign ones.
+func imageBlobs(img *Image) []Layer {
+	blobs := []Layer{memoryBlob(img.Manifest, img.Digest.Algorithm), memoryBlob(img.Config, configAlgorithm(img))}
+	seen := map[v1.Hash]bool{}
+	for _, l := range img.Layers {
+		if !l.Foreign && !seen[l.Digest] {
+			seen[l.Digest] = true
+			blobs = append(blobs, l)
+		}
+	}
+	return blobs
+}
+
+// configAlgorithm is the digest algorithm by which the manifest names the
+// config.
+func configAlgorithm(img *Image) string {
+	if c, err := configOf(img.Manifest); err == nil {
+		return c.Digest.Algorithm
+	}
+	return "sha256"
+}
+
+func memoryBlob(data []byte, algorithm string) Layer {
+	h, err := hashAs(algorithm, data)
+	if err != nil {
+		h = digestOf(data)
+	}
+	return Layer{Digest: h, Size: int64(len(data)), Open: func(context.Context) (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(data)), nil
+	}}
+}
+
+// writeArchive writes a tar file to the target, which is standard output or a
+// file that appears when it is complete.
+func writeArchive(ctx context.Context, target Ref, o Options, fill func(*tarWriter) error) error {
+	write := func(w io.Writer) error {
+		bw := bufio.NewWriterSize(w, copyBuffer)
+		tw := &tarWriter{tar.NewWriter(bw)}
+		if err := fill(tw); err != nil {
+			return err
+		}
+		if err := tw.Close(); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		return bw.Flush()
+	}
+	if target.IsStdio() {
+		if o.Stdout == nil {
+			return errors.New("[internal error] no standard output to write")
+		}
+		return write(o.Stdout)
+	}
+	path, err := targetFile(target.Path)
+	if err != nil {
+		return err
+	}
+	removeLeftovers(filepath.Dir(path))
+	return replaceFile(path, write)
+}
+
+// targetFile returns the path to write a file target at: behind a symbolic
+// link, so that the link stays. What is no regular file is not replaced.
+func targetFile(path string) (string, error) {
+	info, err := os.Lstat(path)
+	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			return "", err
+		}
+		info, err = os.Lstat(path)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return path, nil
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular():
+		return "", &HintError{Err: fmt.Errorf("%q exists and is no regular file", path), Hint: "write to standard output with -"}
+	}
+	return path, nil
+}
+
+// replaceFile writes a temporary file beside path and renames it when it is
+// complete.
+func replaceFile(path string, fill func(io.Writer) error) error {
+	t, err := createTemp(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	if err = fill(t); err == nil {
+		err = keepMode(t.File, path)
+	}
+	if err != nil {
+		t.discard()
+		return err
+	}
+	return t.commit(path)
+}
+
+// keepMode gives a file the permissions of the one that it will replace.
+func keepMode(f *os.File, path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil
+	}
+	return f.Chmod(info.Mode().Perm())
+}
