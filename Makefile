@@ -5,7 +5,7 @@ BIN := bin/slim
 LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all build test race lint demo reproducible clean
+.PHONY: all build test race lint demo reproducible e2e clean
 
 all: build
 
@@ -41,6 +41,12 @@ reproducible:
 	cd bin/b && CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o slim ./cmd/slim
 	cmp bin/a/slim bin/b/slim && sha256sum bin/a/slim
 	rm -rf bin/a bin/b
+
+# e2e builds real images and checks what slim makes of them with real engines: as
+# root, on Debian 12, with what .ci/run installs.
+E2E_DIR ?= /var/tmp/slim-e2e
+e2e: build
+	testdata/e2e/all.sh $(E2E_DIR) $(BIN)
 
 clean:
 	rm -rf bin demo.tar demo-slim.tar coverage.out

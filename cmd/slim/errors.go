@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"slim/internal/flatten"
@@ -62,9 +65,18 @@ func hintOf(err error) string {
 	case errors.As(err, &hinted):
 		return hinted.Hint
 	case errors.Is(err, syscall.ENOSPC):
-		return "--tmp-dir or TMPDIR names a folder with more space; the unpacked layers must fit"
+		return spaceHint(err)
 	}
 	return ""
+}
+
+// spaceHint tells a full temporary folder from a full target.
+func spaceHint(err error) string {
+	var file *fs.PathError
+	if errors.As(err, &file) && strings.Contains(filepath.Base(file.Path), "slim-spool-") {
+		return "--tmp-dir or TMPDIR names a folder with more space; the unpacked layers must fit"
+	}
+	return "make room where the target is written; nothing of it was left"
 }
 
 // nameLayer puts the number and digest of a layer before an error about it.

@@ -90,29 +90,29 @@ func squashFlags(o *squashOptions, raw *rawFlags) *pflag.FlagSet {
 	fs.SortFlags = false
 	fs.StringVar(&raw.base, "base", "", "keep the layers of this image `REF`, found by their diffIDs")
 	fs.IntVar(&o.baseLayers, "base-layers", -1, "keep the lowest `N` layers")
-	fs.Lookup("base-layers").DefValue = ""
+	fs.Lookup("base-layers").DefValue = "0"
 	fs.StringVar(&raw.remove, "remove", "default", "rule presets to apply: a `LIST`, none, or +name and -name to adjust the default")
 	fs.StringArrayVar(&raw.removePaths, "remove-path", nil, "remove what matches `GLOB` (repeatable)")
 	fs.StringArrayVar(&raw.keepPaths, "keep-path", nil, "keep what matches `GLOB`, whatever removes it (repeatable)")
 	fs.StringArrayVar(&raw.ruleFiles, "rules", nil, "patterns from a `FILE` in .dockerignore syntax (repeatable)")
-	fs.StringVar(&o.baseJunk, "base-junk", "keep", "junk in kept base layers: `keep|hide`; hiding saves no bytes")
+	fs.StringVar(&o.baseJunk, "base-junk", "keep", "`MODE` keep leaves junk in the base, hide covers it with whiteouts, which saves no bytes")
 	fs.StringVar(&o.platform, "platform", "", "select `OS/ARCH[/VARIANT]` from an index")
-	fs.StringVar(&o.compression, "compression", "auto", "of the written layer: `auto|gzip|zstd|none`")
-	fs.IntVar(&o.level, "compression-level", 0, "`N`: 1 to 9 for gzip (6 if not given), 1 to 22 for zstd (3)")
-	fs.Lookup("compression-level").DefValue = ""
-	fs.StringVar(&o.history, "history", "keep", "`keep|drop` the source's history entries")
+	fs.StringVar(&o.compression, "compression", "auto", "`NAME` of the written layer's: auto, gzip, zstd or none")
+	fs.IntVar(&o.level, "compression-level", 0, "`N` from 1 to 9 for gzip (6 if not given), from 1 to 22 for zstd (3)")
+	fs.Lookup("compression-level").DefValue = "0"
+	fs.StringVar(&o.history, "history", "keep", "`MODE` keep leaves the source's history entries, drop only the new one")
 	fs.BoolVar(&o.dryRun, "dry-run", false, "do all but write the target")
 	fs.StringVar(&o.reportFile, "report", "", "write the report as JSON to `FILE` (-: standard output)")
-	fs.StringVar(&raw.progress, "progress", "auto", "`auto|plain|none`; bars only on a terminal")
+	fs.StringVar(&raw.progress, "progress", "auto", "`MODE` auto shows bars on a terminal, plain only lines, none nothing")
 	fs.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no report on standard error")
 	fs.BoolVarP(&o.verbose, "verbose", "v", false, "list every layer in the report")
 	fs.StringArrayVar(&o.insecure, "insecure", nil, "plain HTTP or unverified TLS, for one `HOST` or for all")
 	fs.Lookup("insecure").NoOptDefVal = "*"
-	fs.StringVar(&o.caFile, "ca-file", "", "certificates to trust, `FILE` in PEM")
-	fs.StringVar(&o.authFile, "authfile", "", "registry credentials, `FILE` as docker and podman write it")
-	fs.IntVarP(&o.jobs, "jobs", "j", 0, "layers to transfer at once, `N`")
-	fs.Lookup("jobs").DefValue = ""
-	fs.StringVar(&o.tempDir, "tmp-dir", "", "temporary files go to `DIR` (TMPDIR, else /var/tmp)")
+	fs.StringVar(&o.caFile, "ca-file", "", "trust the certificates in a PEM `FILE`")
+	fs.StringVar(&o.authFile, "authfile", "", "registry credentials from a `FILE` as docker and podman write it")
+	fs.IntVarP(&o.jobs, "jobs", "j", 0, "transfer `N` layers at once")
+	fs.Lookup("jobs").DefValue = "0"
+	fs.StringVar(&o.tempDir, "tmp-dir", "", "`DIR` for temporary files (TMPDIR, else /var/tmp)")
 	return fs
 }
 

@@ -36,7 +36,8 @@ type Image struct {
 	Platform v1.Platform
 	// Layers are in order, bottom first; as many as rootfs.diff_ids.
 	Layers []Layer
-	// Names are the references under which an archive stored the image.
+	// Names are the references under which an archive stored the image, or
+	// the tag by which it was read from a registry.
 	Names []string
 	// Notes tell what of the source is not part of this image, such as
 	// attestations beside it in an index, one sentence each.

@@ -89,7 +89,7 @@ func convertLayerType(t, family types.MediaType) (types.MediaType, error) {
 	}
 	return "", &HintError{
 		Err:  fmt.Errorf("a Docker manifest cannot hold a layer of media type %.100q", t),
-		Hint: "write an OCI manifest with --format oci, or compress with --compression gzip",
+		Hint: "use --compression gzip, which every engine reads",
 	}
 }
 
