@@ -27,6 +27,9 @@ const (
 // errNotHeld is returned when a comparison, verification or gate does not hold.
 var errNotHeld = errors.New("not held")
 
+// errDiffer is errNotHeld for images that differ, which needs no more words.
+var errDiffer = fmt.Errorf("the images differ: %w", errNotHeld)
+
 // exitCode is the one place that maps errors to exit codes.
 func exitCode(err error) int {
 	var signal interrupted
@@ -47,7 +50,7 @@ func exitCode(err error) int {
 
 // printError prints an error and, where there is a remedy, a hint.
 func printError(w io.Writer, err error) {
-	if err == nil {
+	if err == nil || errors.Is(err, errDiffer) {
 		return
 	}
 	fmt.Fprintf(w, "slim: error: %v\n", err)

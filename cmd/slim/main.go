@@ -37,6 +37,7 @@ type command struct {
 
 var commands = []command{
 	{"squash", "rewrite an image", squashCommand},
+	{"diff", "compare two images: filesystem and config", diffCommand},
 	{"rules", "list the rule presets, their patterns and reasons", rulesCommand},
 	{"version", "print the version", versionCommand},
 }

@@ -85,7 +85,9 @@ type readingStage struct {
 func (p *progress) reading(blobs []layer.Blob) readingStage {
 	var total int64
 	for _, b := range blobs {
-		total += b.Size
+		if b.Known == nil {
+			total += b.Size
+		}
 	}
 	s := readingStage{stage: p.stage("reading", total)}
 	for _, b := range blobs {

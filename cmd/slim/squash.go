@@ -15,7 +15,7 @@ import (
 // squash rewrites SOURCE into TARGET. This is the way of the data: open, read,
 // replay, prune, plan, write the layer, rewrite the documents, write the image.
 func squash(ctx context.Context, o *squashOptions) (*report, error) {
-	source, err := openImage(ctx, o, o.source)
+	source, err := o.open(ctx, o.source, o.platform)
 	if err != nil {
 		return nil, err
 	}
@@ -65,32 +65,6 @@ func squash(ctx context.Context, o *squashOptions) (*report, error) {
 	return r, err
 }
 
-// opened is an image with the source that it must not outlive.
-type opened struct {
-	*image.Image
-	source *image.Source
-}
-
-// Close lets go of the source.
-func (o opened) Close() {
-	if o.source != nil {
-		o.source.Close()
-	}
-}
-
-func openImage(ctx context.Context, o *squashOptions, ref image.Ref) (opened, error) {
-	src, err := image.Open(ctx, ref, o.imageOptions(nil))
-	if err != nil {
-		return opened{}, err
-	}
-	img, err := src.Image(ctx, o.platform)
-	if err != nil {
-		src.Close()
-		return opened{}, err
-	}
-	return opened{img, src}, nil
-}
-
 // boundary is where the kept layers end.
 type boundary struct {
 	// kept counts the lowest layers that stay; image is the base they were found
@@ -110,7 +84,7 @@ func chooseBase(ctx context.Context, o *squashOptions, img *image.Image) (bounda
 	if o.base == nil {
 		return boundary{}, nil
 	}
-	base, err := openBase(ctx, o, img)
+	base, err := o.open(ctx, *o.base, img.Platform.String())
 	if err != nil {
 		return boundary{}, fmt.Errorf("opening the base %s: %w", o.base, err)
 	}
@@ -125,13 +99,6 @@ func chooseBase(ctx context.Context, o *squashOptions, img *image.Image) (bounda
 	return boundary{kept: n, opened: base}, nil
 }
 
-// openBase opens the base for the platform of the image that is built on it.
-func openBase(ctx context.Context, o *squashOptions, img *image.Image) (opened, error) {
-	of := *o
-	of.platform = img.Platform.String()
-	return openImage(ctx, &of, *o.base)
-}
-
 func diffIDs(img *image.Image) []string {
 	ids := make([]string, len(img.Layers))
 	for i, l := range img.Layers {
@@ -142,21 +109,15 @@ func diffIDs(img *image.Image) []string {
 
 // readLayers reads every layer once; of kept layers no contents are stored.
 func readLayers(ctx context.Context, o *squashOptions, img *image.Image, base boundary) (*layer.Set, error) {
-	blobs := make([]layer.Blob, len(img.Layers))
-	for i, l := range img.Layers {
-		if l.Foreign {
-			return nil, &image.HintError{
-				Err:  fmt.Errorf("%s is a foreign layer: its bytes are not in the image and are never fetched from elsewhere", layerName(img, i)),
-				Hint: "push the image with its foreign layers included, then squash that",
-			}
-		}
-		open := l.Open
-		if i < base.kept && base.Image != nil && l.Digest.Hex == "" {
+	blobs, err := blobsOf(img, base.kept)
+	if err != nil {
+		return nil, err
+	}
+	for i := range base.kept {
+		if base.Image != nil && blobs[i].Digest == "" {
 			// The base's own blob is what the result will refer to.
-			l = base.Layers[i]
-			open = l.Open
+			blobs[i] = blobOf(base.Layers[i])
 		}
-		blobs[i] = layer.Blob{Digest: digestText(l), Size: l.Size, DiffID: l.DiffID.String(), Bodies: i >= base.kept, Open: open}
 	}
 	p := o.progress.reading(blobs)
 	defer p.done()

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/spf13/pflag"
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"slim/internal/filter"
@@ -43,32 +41,24 @@ type squashOptions struct {
 	baseLayers     int
 	rules          *filter.Rules
 	baseJunk       string
-	platform       string
 	compression    string
 	level          int
 	history        string
 	dryRun         bool
 	reportFile     string
-	tempDir        string
-	jobs           int
-	insecure       []string
-	caFile         string
-	authFile       string
 	verbose        bool
-	quiet          bool
-	progress       *progress
-	stdio          stdio
+	access
 }
 
 // rawFlags are the flags as they are written.
 type rawFlags struct {
-	base, remove, progress string
+	base, remove           string
 	removePaths, keepPaths []string
 	ruleFiles              []string
 }
 
 func squashCommand(ctx context.Context, args []string, s stdio) error {
-	o, raw := &squashOptions{stdio: s}, &rawFlags{}
+	o, raw := &squashOptions{access: access{stdio: s}}, &rawFlags{}
 	fs := squashFlags(o, raw)
 	if helped, err := parseFlags(fs, args, s.out, squashHelp); helped || err != nil {
 		return err
@@ -96,23 +86,14 @@ func squashFlags(o *squashOptions, raw *rawFlags) *pflag.FlagSet {
 	fs.StringArrayVar(&raw.keepPaths, "keep-path", nil, "keep what matches `GLOB`, whatever removes it (repeatable)")
 	fs.StringArrayVar(&raw.ruleFiles, "rules", nil, "patterns from a `FILE` in .dockerignore syntax (repeatable)")
 	fs.StringVar(&o.baseJunk, "base-junk", "keep", "`MODE` keep leaves junk in the base, hide covers it with whiteouts, which saves no bytes")
-	fs.StringVar(&o.platform, "platform", "", "select `OS/ARCH[/VARIANT]` from an index")
 	fs.StringVar(&o.compression, "compression", "auto", "`NAME` of the written layer's: auto, gzip, zstd or none")
 	fs.IntVar(&o.level, "compression-level", 0, "`N` from 1 to 9 for gzip (6 if not given), from 1 to 22 for zstd (3)")
 	fs.Lookup("compression-level").DefValue = "0"
 	fs.StringVar(&o.history, "history", "keep", "`MODE` keep leaves the source's history entries, drop only the new one")
 	fs.BoolVar(&o.dryRun, "dry-run", false, "do all but write the target")
 	fs.StringVar(&o.reportFile, "report", "", "write the report as JSON to `FILE` (-: standard output)")
-	fs.StringVar(&raw.progress, "progress", "auto", "`MODE` auto shows bars on a terminal, plain only lines, none nothing")
-	fs.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no report on standard error")
 	fs.BoolVarP(&o.verbose, "verbose", "v", false, "list every layer in the report")
-	fs.StringArrayVar(&o.insecure, "insecure", nil, "plain HTTP or unverified TLS, for one `HOST` or for all")
-	fs.Lookup("insecure").NoOptDefVal = "*"
-	fs.StringVar(&o.caFile, "ca-file", "", "trust the certificates in a PEM `FILE`")
-	fs.StringVar(&o.authFile, "authfile", "", "registry credentials from a `FILE` as docker and podman write it")
-	fs.IntVarP(&o.jobs, "jobs", "j", 0, "transfer `N` layers at once")
-	fs.Lookup("jobs").DefValue = "0"
-	fs.StringVar(&o.tempDir, "tmp-dir", "", "`DIR` for temporary files (TMPDIR, else /var/tmp)")
+	o.access.flags(fs)
 	return fs
 }
 
@@ -126,16 +107,15 @@ func (o *squashOptions) check(fs *pflag.FlagSet, raw *rawFlags) error {
 	}
 	for _, step := range []func() error{
 		func() error { return o.checkRefs(fs.Arg(0), fs.Arg(1), raw.base) },
-		func() error { return o.checkChoices(fs, raw) },
+		func() error { return o.checkFlags(fs) },
 		func() error { return o.checkRules(raw) },
 		o.checkStreams,
-		o.checkTempDir,
+		func() error { return o.access.check(fs) },
 	} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
-	o.progress = newProgress(raw.progress, o.quiet, o.stdio.err)
 	return nil
 }
 
@@ -162,19 +142,13 @@ func (o *squashOptions) checkRefs(source, target, base string) (err error) {
 	return nil
 }
 
-func (o *squashOptions) checkChoices(fs *pflag.FlagSet, raw *rawFlags) error {
-	for _, c := range []struct {
-		flag, value string
-		allowed     []string
-	}{
+func (o *squashOptions) checkFlags(fs *pflag.FlagSet) error {
+	if err := checkChoices([]choice{
 		{"base-junk", o.baseJunk, []string{"keep", "hide"}},
 		{"compression", o.compression, []string{"auto", "gzip", "zstd", "none"}},
 		{"history", o.history, []string{"keep", "drop"}},
-		{"progress", raw.progress, []string{"auto", "plain", "none"}},
-	} {
-		if !slices.Contains(c.allowed, c.value) {
-			return &image.UsageError{Msg: fmt.Sprintf("--%s %q is none of %s", c.flag, c.value, strings.Join(c.allowed, ", "))}
-		}
+	}); err != nil {
+		return err
 	}
 	switch {
 	case o.base != nil && fs.Changed("base-layers"):
@@ -183,8 +157,6 @@ func (o *squashOptions) checkChoices(fs *pflag.FlagSet, raw *rawFlags) error {
 		return &image.UsageError{Msg: fmt.Sprintf("--base-layers %d is negative", o.baseLayers)}
 	case o.baseJunk == "hide" && o.base == nil && o.baseLayers <= 0:
 		return &image.UsageError{Msg: "--base-junk hide needs kept base layers", Hint: "add --base or --base-layers"}
-	case fs.Changed("jobs") && o.jobs < 1:
-		return &image.UsageError{Msg: fmt.Sprintf("--jobs %d is less than 1", o.jobs)}
 	}
 	return o.checkLevel(fs)
 }
@@ -222,8 +194,8 @@ func (o *squashOptions) checkRules(raw *rawFlags) error {
 
 // checkStreams keeps image bytes off terminals and standard output for one use.
 func (o *squashOptions) checkStreams() error {
-	if o.source.IsStdio() && term.IsTerminal(int(o.stdio.in.Fd())) {
-		return &image.UsageError{Msg: "SOURCE is standard input, which is a terminal", Hint: "docker save IMAGE | slim squash - TARGET"}
+	if err := o.checkInput("SOURCE", o.source); err != nil {
+		return err
 	}
 	if !o.target.IsStdio() || o.dryRun {
 		return nil
@@ -235,43 +207,6 @@ func (o *squashOptions) checkStreams() error {
 		return &image.UsageError{Msg: "TARGET is standard output, which is a terminal", Hint: "slim squash SOURCE - | docker load"}
 	}
 	return nil
-}
-
-// leastFree is the space below which a run is not begun.
-const leastFree = 64 << 20
-
-func (o *squashOptions) checkTempDir() error {
-	flag := "--tmp-dir"
-	if o.tempDir == "" {
-		flag, o.tempDir = "TMPDIR", os.Getenv("TMPDIR")
-	}
-	if o.tempDir == "" {
-		flag, o.tempDir = "the temporary folder", "/var/tmp"
-	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(o.tempDir, &st); err != nil {
-		return &image.UsageError{Msg: fmt.Sprintf("%s %q: %v", flag, o.tempDir, err), Hint: "--tmp-dir names a folder with space for the unpacked layers"}
-	}
-	if free := int64(st.Bavail) * st.Bsize; free < leastFree {
-		return &image.HintError{
-			Err:  fmt.Errorf("%s %q has %s free", flag, o.tempDir, size(free)),
-			Hint: "--tmp-dir names a folder with space for the unpacked layers",
-		}
-	}
-	return nil
-}
-
-// imageOptions are the options that opening and writing images need; img gives the
-// names that an archive on standard output carries.
-func (o *squashOptions) imageOptions(img *image.Image) image.Options {
-	opts := image.Options{
-		Stdin: o.stdio.in, Stdout: o.stdio.out, TempDir: o.tempDir, Insecure: o.insecure,
-		CAFile: o.caFile, AuthFile: o.authFile, Jobs: o.jobs, UserAgent: "slim/" + toolVersion(),
-	}
-	if img != nil {
-		opts.Names = img.Names
-	}
-	return opts
 }
 
 // compressionOf returns how the new layer is compressed, given the layers that it

@@ -93,18 +93,29 @@ func (r *report) warn(layer int32, path, format string, args ...any) {
 // Replay folds the entries of layers, bottom first, into the final filesystem;
 // the lowest kept layers make up the base. Errors are *LayerError.
 func Replay(layers []iter.Seq2[Entry, error], kept int) (*Replayed, error) {
-	res, tree, r := &Replayed{}, NewTree(), &report{}
+	return replay(NewTree(), 0, layers, kept)
+}
+
+// ReplayAbove is [Replay] above a filesystem that the lowest kept layers gave;
+// layers hold only those above.
+func ReplayAbove(base *Tree, layers []iter.Seq2[Entry, error], kept int) (*Replayed, error) {
+	return replay(base.fork(), kept, layers, kept)
+}
+
+// replay folds layers, of which the first has the number first, onto a tree.
+func replay(tree *Tree, first int, layers []iter.Seq2[Entry, error], kept int) (*Replayed, error) {
+	res, r := &Replayed{}, &report{}
 	for i, entries := range layers {
-		if i == kept && kept > 0 {
+		if first+i == kept && kept > 0 {
 			res.Base = tree.Snapshot()
 		}
-		if err := tree.replayLayer(int32(i), entries, r); err != nil {
+		if err := tree.replayLayer(int32(first+i), entries, r); err != nil {
 			return nil, err
 		}
 		res.Layers = append(res.Layers, r.stats)
 		r.stats = LayerStats{}
 	}
-	if kept > 0 && kept == len(layers) {
+	if kept > 0 && kept == first+len(layers) {
 		res.Base = tree.Snapshot()
 	}
 	slices.SortStableFunc(r.warnings, func(a, b Warning) int {

@@ -68,6 +68,10 @@ func (t *Tree) Snapshot() *Tree {
 	return s
 }
 
+// fork returns a tree that begins as t is and does not change t, which must not
+// change either any more.
+func (t *Tree) fork() *Tree { return &Tree{root: t.root, gen: t.gen + 1} }
+
 // own returns a directory that t may change in place: dir itself or a copy. The
 // caller stores it where dir was.
 func (t *Tree) own(dir *Inode) *Inode {

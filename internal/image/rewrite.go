@@ -89,7 +89,7 @@ func convertLayerType(t, family types.MediaType) (types.MediaType, error) {
 	}
 	return "", &HintError{
 		Err:  fmt.Errorf("a Docker manifest cannot hold a layer of media type %.100q", t),
-		Hint: "use --compression gzip, which every engine reads",
+		Hint: "compress with --compression gzip, or write to an OCI target such as oci:DIR:NAME",
 	}
 }
 
@@ -353,7 +353,9 @@ func rewriteManifest(img *Image, config []byte, layers []Layer, r Rewrite, notes
 	if err != nil {
 		return nil, err
 	}
-	if stated != string(r.Family) && (stated != "" || r.Family != types.OCIManifestSchema1) {
+	// OCI manifests do without a media type, and so may the source's.
+	needed := img.MediaType != r.Family && r.Family == types.DockerManifestSchema2
+	if stated != string(r.Family) && (stated != "" || needed) {
 		doc.set("mediaType", quoteJSON(string(r.Family)))
 	}
 	mixed, err := rewriteConfigDescriptor(doc, config, r.Family)

@@ -42,6 +42,9 @@ type Blob struct {
 	Bodies bool
 	// Open returns the stored bytes.
 	Open func(context.Context) (io.ReadCloser, error)
+	// Known is a layer of another Set with this diffID, which is used as it was
+	// read there and must outlive this Set; nil if there is none.
+	Known *Layer
 }
 
 // ReadOptions tells how layers are read.
@@ -99,6 +102,9 @@ func Read(ctx context.Context, blobs []Blob, o ReadOptions) (*Set, error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(o.Jobs)
 	for _, i := range bySize(blobs) {
+		if s.Layers[i] = blobs[i].Known; s.Layers[i] != nil {
+			continue
+		}
 		g.Go(func() error {
 			l, err := s.read(ctx, blobs[i], shared)
 			if err != nil {
@@ -128,8 +134,8 @@ func bySize(blobs []Blob) []int {
 
 // Close lets go of the temporary files.
 func (s *Set) Close() {
-	for _, l := range s.Layers {
-		if l != nil {
+	for i, l := range s.Layers {
+		if l != nil && l != s.blobs[i].Known {
 			l.close()
 		}
 	}
