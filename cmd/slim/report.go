@@ -25,6 +25,7 @@ type report struct {
 	Platform      string        `json:"platform"`
 	DryRun        bool          `json:"dry_run"`
 	Unchanged     bool          `json:"unchanged"`
+	Verified      bool          `json:"verified"`
 	Before        share.Sizes   `json:"before"`
 	BaseKept      share.Sizes   `json:"base_kept"`
 	After         share.Sizes   `json:"after"`
@@ -151,6 +152,15 @@ func (r *report) addPruned(p *flatten.Pruned) {
 	r.addWarnings(p.Guarded)
 }
 
+// removed counts the paths that rules removed.
+func (r *report) removed() int {
+	n := 0
+	for _, rule := range r.Rules {
+		n += rule.Paths
+	}
+	return n
+}
+
 // addResult fills in what was written.
 func (r *report) addResult(result *image.Image, w *writtenLayer) {
 	if result.Manifest != nil {
@@ -160,7 +170,7 @@ func (r *report) addResult(result *image.Image, w *writtenLayer) {
 		r.After = r.Before
 		return
 	}
-	r.Notes = append([]string{}, result.Notes...)
+	r.Notes = append(r.Notes, result.Notes...)
 	r.After = r.BaseKept
 	if w.Written == nil {
 		return

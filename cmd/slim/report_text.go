@@ -32,6 +32,9 @@ func newTextReport(r *report, verbose bool) *textReport {
 	}
 	t.savings()
 	t.base()
+	if r.Verified {
+		fmt.Fprintf(t, "\nverified: the target was read back and holds what the source holds, less what was removed\n")
+	}
 	t.warnings()
 	return t
 }

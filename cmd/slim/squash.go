@@ -39,6 +39,10 @@ func squash(ctx context.Context, o *squashOptions) (*report, error) {
 	r.addReplay(files)
 	r.addPlan(base.kept, planLayers(source.Image, layers, files), files.Final)
 
+	check := &proof{o: o, files: files, layers: layers, kept: base.kept}
+	if o.verify {
+		check.source = files.Final.Snapshot()
+	}
 	pruned, err := files.Final.Prune(pruneOptions(o, files, layers))
 	if err != nil {
 		return nil, nameLayer(source.Image, err)
@@ -61,8 +65,19 @@ func squash(ctx context.Context, o *squashOptions) (*report, error) {
 	if o.dryRun {
 		return r, nil
 	}
-	r.Target.Line, err = image.Write(ctx, o.target, o.progress.copying(result), o.imageOptions(source.Image))
-	return r, err
+	return r, writeTarget(ctx, o, r, source.Image, result, check)
+}
+
+// writeTarget writes the result, proved if that was asked for.
+func writeTarget(ctx context.Context, o *squashOptions, r *report, source, result *image.Image, check *proof) (err error) {
+	opts := o.imageOptions(source)
+	if o.verify {
+		check.result, check.removed, check.written = result, r.removed(), r.Written != nil
+		opts.Prove = check.check
+	}
+	r.Target.Line, err = image.Write(ctx, o.target, o.progress.copying(result), opts)
+	r.Verified = o.verify && err == nil
+	return err
 }
 
 // boundary is where the kept layers end.

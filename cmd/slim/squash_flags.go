@@ -45,6 +45,7 @@ type squashOptions struct {
 	level          int
 	history        string
 	dryRun         bool
+	verify         bool
 	reportFile     string
 	verbose        bool
 	access
@@ -90,6 +91,7 @@ func squashFlags(o *squashOptions, raw *rawFlags) *pflag.FlagSet {
 	fs.IntVar(&o.level, "compression-level", 0, "`N` from 1 to 9 for gzip (6 if not given), from 1 to 22 for zstd (3)")
 	fs.Lookup("compression-level").DefValue = "0"
 	fs.StringVar(&o.history, "history", "keep", "`MODE` keep leaves the source's history entries, drop only the new one")
+	fs.BoolVar(&o.verify, "verify", false, "read the target back and prove that it holds the source less what was removed")
 	fs.BoolVar(&o.dryRun, "dry-run", false, "do all but write the target")
 	fs.StringVar(&o.reportFile, "report", "", "write the report as JSON to `FILE` (-: standard output)")
 	fs.BoolVarP(&o.verbose, "verbose", "v", false, "list every layer in the report")
@@ -199,6 +201,9 @@ func (o *squashOptions) checkStreams() error {
 	}
 	if !o.target.IsStdio() || o.dryRun {
 		return nil
+	}
+	if o.verify {
+		return &image.UsageError{Msg: "--verify cannot read standard output back", Hint: "write to a file, then load that"}
 	}
 	if o.reportFile == "-" {
 		return &image.UsageError{Msg: "--report - and the target - both write to standard output", Hint: "--report FILE"}

@@ -316,7 +316,7 @@ type layoutWriter struct {
 
 // writeLayout adds an image to a layout directory, which is created if need
 // be.
-func writeLayout(ctx context.Context, target Ref, img *Image) (string, error) {
+func writeLayout(ctx context.Context, target Ref, img *Image, o Options) (string, error) {
 	if _, ok := target.Digest(); ok {
 		return "", &UsageError{Msg: fmt.Sprintf("%s names a digest; a target is written under a name", target), Hint: "write oci:DIR:NAME"}
 	}
@@ -329,7 +329,7 @@ func writeLayout(ctx context.Context, target Ref, img *Image) (string, error) {
 		return "", err
 	}
 	defer w.lock.Close()
-	if err := w.write(ctx, img, target.Name); err != nil {
+	if err := w.write(ctx, img, target.Name, o.Prove); err != nil {
 		w.rollback()
 		return "", err
 	}
@@ -380,7 +380,7 @@ func checkLayoutTarget(dir string) error {
 
 // write puts blobs first and the index last, so that whoever reads the layout
 // meanwhile sees the old state or the new one.
-func (w *layoutWriter) write(ctx context.Context, img *Image, name string) error {
+func (w *layoutWriter) write(ctx context.Context, img *Image, name string, prove func(context.Context, *Image) error) error {
 	entry, err := indexEntry(img, name)
 	if err != nil {
 		return err
@@ -399,6 +399,15 @@ func (w *layoutWriter) write(ctx context.Context, img *Image, name string) error
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
+	if prove != nil {
+		back, err := w.readBack(ctx, img)
+		if err != nil {
+			return fmt.Errorf("reading back: %w", err)
+		}
+		if err := prove(ctx, back); err != nil {
+			return err
+		}
+	}
 	if info, err := w.lock.Stat(); err == nil && info.Size() == 0 {
 		if _, err := w.lock.WriteString(layoutContent); err != nil {
 			return fmt.Errorf("writing %s: %w", layoutFile, err)
@@ -407,7 +416,14 @@ func (w *layoutWriter) write(ctx context.Context, img *Image, name string) error
 	return replaceFile(filepath.Join(w.dir, layoutIndex), func(f io.Writer) error {
 		_, err := f.Write(index)
 		return err
-	})
+	}, nil)
+}
+
+// readBack reads an image from the layout's blobs, which the index does not name
+// yet.
+func (w *layoutWriter) readBack(ctx context.Context, img *Image) (*Image, error) {
+	from := walk{store: layoutStore{dirFiles(w.dir)}, ref: "oci:" + w.dir}
+	return from.load(ctx, descriptor{MediaType: img.MediaType, Digest: img.Digest, Size: int64(len(img.Manifest))})
 }
 
 // index returns the layout's index with the entry in it. It also notes what
@@ -441,7 +457,7 @@ func (w *layoutWriter) blob(ctx context.Context, l Layer) error {
 		return err
 	}
 	_, statErr := os.Lstat(path)
-	if err := replaceFile(path, func(f io.Writer) error { return copyLayer(ctx, f, l) }); err != nil {
+	if err := replaceFile(path, func(f io.Writer) error { return copyLayer(ctx, f, l) }, nil); err != nil {
 		return fmt.Errorf("writing blob %s: %w", l.Digest, err)
 	}
 	if errors.Is(statErr, fs.ErrNotExist) {

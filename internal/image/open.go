@@ -48,6 +48,11 @@ type Options struct {
 	// Transport sends the requests to registries in place of the default one;
 	// Insecure then only chooses between http and https, and CAFile nothing.
 	Transport http.RoundTripper
+	// Prove, where set, is given what was written, read back from the target,
+	// before the target gets its name: a tag, an entry of a layout's index, the
+	// name of a file. Its error keeps the target from having it. Standard output
+	// cannot be proved.
+	Prove func(context.Context, *Image) error
 	// Names are the references that a docker-archive target records where the
 	// target itself names none.
 	Names []string

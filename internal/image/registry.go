@@ -377,10 +377,30 @@ func writeRegistry(ctx context.Context, target Ref, img *Image, o Options) (stri
 	if err := pushBlobs(ctx, pusher, ref.Context(), img, o.Jobs); err != nil {
 		return "", explainRegistry(err, typed, ref.Context().Registry)
 	}
+	line := repositoryTyped(typed) + "@" + img.Digest.String()
+	if o.Prove != nil {
+		if err := proveRegistry(ctx, pusher, ref.Context().Digest(img.Digest.String()), line, img, o); err != nil {
+			return "", err
+		}
+	}
 	if err := pusher.Put(ctx, ref, rawManifest{img}); err != nil {
 		return "", explainRegistry(fmt.Errorf("writing the manifest: %w", err), typed, ref.Context().Registry)
 	}
-	return repositoryTyped(typed) + "@" + img.Digest.String(), nil
+	return line, nil
+}
+
+// proveRegistry pushes the manifest without a tag, reads the image back and has it
+// proved.
+func proveRegistry(ctx context.Context, pusher *remote.Pusher, ref name.Digest, line string, img *Image, o Options) error {
+	if err := pusher.Put(ctx, ref, rawManifest{img}); err != nil {
+		return fmt.Errorf("writing the manifest: %w", err)
+	}
+	s, err := openRegistry(ctx, Ref{Transport: Registry, Name: line}, o)
+	if err != nil {
+		return fmt.Errorf("reading back: %w", err)
+	}
+	defer s.Close()
+	return s.prove(ctx, o)
 }
 
 // pushBlobs uploads config and layers, each once. Foreign layers stay where

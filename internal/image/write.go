@@ -34,7 +34,7 @@ func Write(ctx context.Context, target Ref, img *Image, o Options) (line string,
 	case Registry:
 		line, err = writeRegistry(ctx, target, img, o)
 	case OCI:
-		line, err = writeLayout(ctx, target, img)
+		line, err = writeLayout(ctx, target, img, o)
 	case OCIArchive:
 		line, err = writeOCIArchive(ctx, target, img, o)
 	case DockerArchive, Stdio:
@@ -233,8 +233,8 @@ func writeArchive(ctx context.Context, target Ref, o Options, fill func(*tarWrit
 		return bw.Flush()
 	}
 	if target.IsStdio() {
-		if o.Stdout == nil {
-			return errors.New("[internal error] no standard output to write")
+		if o.Stdout == nil || o.Prove != nil {
+			return errors.New("[internal error] standard output cannot be written or proved")
 		}
 		return write(o.Stdout)
 	}
@@ -243,7 +243,26 @@ func writeArchive(ctx context.Context, target Ref, o Options, fill func(*tarWrit
 		return err
 	}
 	removeLeftovers(filepath.Dir(path))
-	return replaceFile(path, write)
+	if o.Prove == nil {
+		return replaceFile(path, write, nil)
+	}
+	return replaceFile(path, write, func(complete string) error {
+		s, err := Open(ctx, Ref{Transport: target.Transport, Path: complete}, o)
+		if err != nil {
+			return fmt.Errorf("reading back: %w", err)
+		}
+		defer s.Close()
+		return s.prove(ctx, o)
+	})
+}
+
+// prove has the only image of a source proved.
+func (s *Source) prove(ctx context.Context, o Options) error {
+	img, err := s.Image(ctx, "")
+	if err != nil {
+		return fmt.Errorf("reading back: %w", err)
+	}
+	return o.Prove(ctx, img)
 }
 
 // targetFile returns the path to write a file target at: behind a symbolic
@@ -268,14 +287,17 @@ func targetFile(path string) (string, error) {
 }
 
 // replaceFile writes a temporary file beside path and renames it when it is
-// complete.
-func replaceFile(path string, fill func(io.Writer) error) error {
+// complete. check, where set, is given the temporary file's path before that.
+func replaceFile(path string, fill func(io.Writer) error, check func(path string) error) error {
 	t, err := createTemp(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
 	if err = fill(t); err == nil {
 		err = keepMode(t.File, path)
+	}
+	if err == nil && check != nil {
+		err = check(t.Name())
 	}
 	if err != nil {
 		t.discard()
