@@ -45,11 +45,15 @@ func read(t tb, tars [][]byte, kept int) (*layer.Set, error) {
 }
 
 func replaySet(s *layer.Set, kept int) (*flatten.Replayed, error) {
-	var entries []iter.Seq2[flatten.Entry, error]
+	return flatten.Replay(entries(s), kept)
+}
+
+func entries(s *layer.Set) []iter.Seq2[flatten.Entry, error] {
+	var all []iter.Seq2[flatten.Entry, error]
 	for i := range s.Layers {
-		entries = append(entries, s.Entries(i))
+		all = append(all, s.Entries(i))
 	}
-	return flatten.Replay(entries, kept)
+	return all
 }
 
 // squash returns the layer that slim writes for tars above the lowest kept ones.
