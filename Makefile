@@ -5,7 +5,7 @@ BIN := bin/slim
 LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all build test race lint demo reproducible e2e clean
+.PHONY: all build test race property fuzz lint demo reproducible e2e clean
 
 all: build
 
@@ -19,6 +19,21 @@ test:
 # race is test with the race detector, which needs a C compiler.
 race:
 	$(GO) test -race -timeout 15m ./...
+
+# property squashes random stacks of layers, CHECKS of them for each property.
+# Its many temporary files go to memory.
+CHECKS ?= 20000
+property:
+	TMPDIR=/dev/shm $(GO) test -count=1 -timeout 20m -run Properties ./internal/flatten -rapid.checks=$(CHECKS) -v
+
+# fuzz runs every fuzz target for FUZZTIME.
+FUZZTIME ?= 15s
+fuzz:
+	@set -e; for dir in internal/flatten internal/image internal/filter; do \
+	  for target in $$(sed -n 's/^func \(Fuzz[A-Za-z]*\)(.*/\1/p' $$dir/*_test.go); do \
+	    $(GO) test -run xxx -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x ./$$dir; \
+	  done; \
+	done
 
 lint:
 	@unformatted=$$(gofmt -l cmd internal testdata); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }

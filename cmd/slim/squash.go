@@ -20,6 +20,9 @@ func squash(ctx context.Context, o *squashOptions) (*report, error) {
 		return nil, err
 	}
 	defer source.Close()
+	if err := o.checkFamily(source.Image); err != nil {
+		return nil, err
+	}
 	base, err := chooseBase(ctx, o, source.Image)
 	if err != nil {
 		return nil, err
@@ -182,7 +185,7 @@ func matcher(rules *filter.Rules) func(string, *flatten.Inode, func(string) bool
 // writeLayer encodes the changeset, unless the source already is what would be
 // written: then it returns nil.
 func writeLayer(ctx context.Context, o *squashOptions, r *report, img *image.Image, s *layer.Set, c *flatten.Changeset) (*writtenLayer, error) {
-	comp := o.compressionOf(s.Layers[r.kept:])
+	comp := o.compressionOf(img, s.Layers[r.kept:])
 	if done, err := nothingToDo(ctx, o, r, img, s, c); done || err != nil {
 		return nil, err
 	}

@@ -214,9 +214,19 @@ func (o *squashOptions) checkStreams() error {
 	return nil
 }
 
+// checkFamily refuses, before any work, a compression that the manifest of the
+// result cannot name.
+func (o *squashOptions) checkFamily(img *image.Image) error {
+	if o.compression == "auto" {
+		return nil
+	}
+	_, err := image.LayerMediaType(o.family(img), o.compression)
+	return err
+}
+
 // compressionOf returns how the new layer is compressed, given the layers that it
 // replaces.
-func (o *squashOptions) compressionOf(squashed []*layer.Layer) layer.Compression {
+func (o *squashOptions) compressionOf(img *image.Image, squashed []*layer.Layer) layer.Compression {
 	if o.compression != "auto" {
 		return layer.Compression(o.compression)
 	}
@@ -224,7 +234,8 @@ func (o *squashOptions) compressionOf(squashed []*layer.Layer) layer.Compression
 		return layer.None
 	}
 	notZstd := func(l *layer.Layer) bool { return l.Compression != layer.Zstd }
-	if len(squashed) > 0 && !slices.ContainsFunc(squashed, notZstd) {
+	_, err := image.LayerMediaType(o.family(img), string(layer.Zstd))
+	if len(squashed) > 0 && !slices.ContainsFunc(squashed, notZstd) && err == nil {
 		return layer.Zstd
 	}
 	return layer.Gzip
