@@ -49,6 +49,11 @@ func (a *access) check(fs *pflag.FlagSet) error {
 	if fs.Changed("jobs") && a.jobs < 1 {
 		return &image.UsageError{Msg: fmt.Sprintf("--jobs %d is less than 1", a.jobs)}
 	}
+	for flag, name := range map[string]string{"ca-file": a.caFile, "authfile": a.authFile} {
+		if _, err := os.Stat(name); name != "" && err != nil {
+			return &image.UsageError{Msg: fmt.Sprintf("--%s: %v", flag, err)}
+		}
+	}
 	a.progress = newProgress(a.mode, a.quiet, a.stdio.err)
 	return a.checkTempDir()
 }
@@ -88,6 +93,9 @@ func (a *access) checkTempDir() error {
 		flag, a.tempDir = "the temporary folder", "/var/tmp"
 	}
 	const hint = "--tmp-dir names a folder with space for the unpacked layers"
+	if info, err := os.Stat(a.tempDir); err == nil && !info.IsDir() {
+		return &image.UsageError{Msg: fmt.Sprintf("%s %q is no folder", flag, a.tempDir), Hint: hint}
+	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(a.tempDir, &st); err != nil {
 		return &image.UsageError{Msg: fmt.Sprintf("%s %q: %v", flag, a.tempDir, err), Hint: hint}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"slim/internal/flatten"
@@ -50,14 +49,14 @@ const listedPaths = 10
 
 // add counts a change and keeps it to be listed.
 func (d *differences) add(c flatten.Change, all bool) {
-	kind, count := changed, &d.Changed
+	kind, n := changed, &d.Changed
 	switch {
 	case c.B == nil:
-		kind, count = onlyInA, &d.OnlyA
+		kind, n = onlyInA, &d.OnlyA
 	case c.A == nil:
-		kind, count = onlyInB, &d.OnlyB
+		kind, n = onlyInB, &d.OnlyB
 	}
-	if *count++; *count > listedPaths && !all {
+	if *n++; *n > listedPaths && !all {
 		return
 	}
 	p := pathDifference{Path: c.Path, Kind: kind}
@@ -107,8 +106,8 @@ func (d *differences) text(w io.Writer) error {
 	if d.Same {
 		fmt.Fprintf(&b, "%s and %s are the same\n", d.A.Reference, d.B.Reference)
 	} else {
-		fmt.Fprintf(&b, "A %s and B %s differ: %d paths only in A, %d only in B, %d changed; config: %d changed\n",
-			d.A.Reference, d.B.Reference, d.OnlyA, d.OnlyB, d.Changed, len(d.Config))
+		fmt.Fprintf(&b, "A %s and B %s differ: %s only in A, %d only in B, %d changed; config: %d changed\n",
+			d.A.Reference, d.B.Reference, count(d.OnlyA, "path"), d.OnlyB, d.Changed, len(d.Config))
 	}
 	for _, g := range []struct {
 		kind  string
@@ -126,8 +125,8 @@ func (d *differences) text(w io.Writer) error {
 	return err
 }
 
-func (d *differences) group(b *strings.Builder, kind string, count int) {
-	if count == 0 {
+func (d *differences) group(b *strings.Builder, kind string, n int) {
+	if n == 0 {
 		return
 	}
 	fmt.Fprintf(b, "\n%s\n", kind)
@@ -138,8 +137,8 @@ func (d *differences) group(b *strings.Builder, kind string, count int) {
 			fmt.Fprintf(b, "  %q%s\n", "/"+p.Path, fieldTexts(p.Fields))
 		}
 	}
-	if listed < count {
-		fmt.Fprintf(b, "  and %d more, --all lists them\n", count-listed)
+	if listed < n {
+		fmt.Fprintf(b, "  and %d more, --all lists them\n", n-listed)
 	}
 }
 
@@ -154,14 +153,10 @@ func fieldTexts(fields []fieldDifferent) string {
 	return ": " + strings.Join(parts, ", ")
 }
 
-// orNothing stands for an empty value, and quotes what could hold a terminal's
-// control bytes.
+// orNothing stands for an empty value.
 func orNothing(s string) string {
 	if s == "" {
 		return "nothing"
 	}
-	if strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }) {
-		return fmt.Sprintf("%q", s)
-	}
-	return s
+	return printable(s)
 }

@@ -6,8 +6,10 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"slim/internal/flatten"
 	"slim/internal/image"
@@ -53,10 +55,24 @@ func printError(w io.Writer, err error) {
 	if err == nil || errors.Is(err, errDiffer) {
 		return
 	}
-	fmt.Fprintf(w, "slim: error: %v\n", err)
+	fmt.Fprintf(w, "slim: error: %s\n", visible(err.Error()))
 	if hint := hintOf(err); hint != "" {
-		fmt.Fprintf(w, "slim: hint: %s\n", hint)
+		fmt.Fprintf(w, "slim: hint: %s\n", visible(hint))
 	}
+}
+
+// visible writes control characters as Go escapes: a message may hold what a
+// registry or a library said. Lines stay, since errors come joined.
+func visible(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r != '\n' && unicode.IsControl(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 func hintOf(err error) string {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -97,7 +98,9 @@ func parseFlags(fs *pflag.FlagSet, args []string, out io.Writer, help string) (h
 	fs.Usage = func() {}
 	switch err := fs.Parse(args); {
 	case errors.Is(err, pflag.ErrHelp):
-		fmt.Fprintf(out, "%s\nFlags:\n%s", help, fs.FlagUsagesWrapped(96))
+		// A blank before HOST would make it an argument.
+		flags := strings.Replace(fs.FlagUsagesWrapped(96), "--insecure HOST[=*]", "--insecure[=HOST]  ", 1)
+		fmt.Fprintf(out, "%s\nFlags:\n%s", help, flags)
 		return true, nil
 	case err != nil:
 		return false, &image.UsageError{Msg: err.Error(), Hint: fmt.Sprintf("slim %s --help lists the flags", fs.Name())}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -77,6 +78,8 @@ type ruleSaving struct {
 type baseJunk struct {
 	JunkPaths     int   `json:"junk_paths"`
 	JunkBytes     int64 `json:"junk_bytes"`
+	HiddenPaths   int   `json:"hidden_paths"`
+	HiddenBytes   int64 `json:"hidden_bytes"`
 	ShadowedBytes int64 `json:"shadowed_bytes"`
 }
 
@@ -101,7 +104,7 @@ type warning struct {
 
 func newReport(o *squashOptions, img *image.Image, kept int) *report {
 	r := &report{
-		SchemaVersion: 1, DryRun: o.dryRun, Platform: img.Platform.String(), kept: kept, img: img,
+		SchemaVersion: 1, DryRun: o.dryRun, Platform: platformText(img.Platform), kept: kept, img: img,
 		Source: imageReport{Reference: o.source.String()}, Target: targetReport{Reference: o.target.String()},
 		Rules: []ruleSaving{}, Layers: []layerReport{}, Warnings: []warning{}, Notes: append([]string{}, img.Notes...),
 	}
@@ -149,6 +152,7 @@ func (r *report) addPruned(p *flatten.Pruned) {
 	slices.SortStableFunc(r.Rules, func(a, b ruleSaving) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	r.SparedPaths = p.Spared
 	r.Base.JunkPaths, r.Base.JunkBytes = p.BaseNames, p.BaseBytes
+	r.Base.HiddenPaths, r.Base.HiddenBytes = p.HiddenNames, p.HiddenBytes
 	r.addWarnings(p.Guarded)
 }
 
@@ -187,9 +191,13 @@ func (r *report) print(o *squashOptions) error {
 	if !o.quiet {
 		r.text(o.stdio.err, o.verbose)
 	}
-	if err := r.writeJSON(o); err != nil {
+	if err := r.printLine(o); err != nil {
 		return err
 	}
+	return r.writeJSON(o)
+}
+
+func (r *report) printLine(o *squashOptions) error {
 	if o.dryRun || o.reportFile == "-" {
 		return nil
 	}
@@ -214,33 +222,33 @@ func (r *report) writeJSON(o *squashOptions) error {
 		_, err := o.stdio.out.Write(b)
 		return err
 	}
-	return writeFile(o.reportFile, b)
+	if err := writeFile(o.reportFile, b); err != nil {
+		return fmt.Errorf("the target was written, the report was not: %w", err)
+	}
+	return nil
 }
 
-// writeFile writes a file that is there whole or not at all.
+// writeFile writes a file that is there whole or not at all; what is no regular
+// file, such as a pipe, is written as it is.
 func writeFile(name string, b []byte) (err error) {
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		name = target
+	}
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return os.WriteFile(name, b, 0o644)
+	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".slim-*.tmp")
 	if err != nil {
-		return fmt.Errorf("writing the report: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-			err = fmt.Errorf("writing the report: %w", err)
-		}
-	}()
-	if _, err = f.Write(b); err != nil {
-		f.Close()
 		return err
 	}
-	if err = f.Chmod(0o644); err != nil {
-		f.Close()
-		return err
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
 	}
-	if err = f.Close(); err != nil {
-		return err
+	if err != nil {
+		os.Remove(f.Name())
 	}
-	return os.Rename(f.Name(), name)
+	return err
 }
 
 // text writes the report for people.

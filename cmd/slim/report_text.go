@@ -4,15 +4,40 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/docker/go-units"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"slim/internal/share"
 )
 
 // size writes bytes in decimal units, as registries and docker do.
 func size(n int64) string { return units.HumanSizeWithPrecision(float64(n), 3) }
+
+// count writes a number with its noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// platformText writes os/arch[/variant]. It comes from the image, so what is no
+// plain text is quoted.
+func platformText(p v1.Platform) string {
+	p.OSVersion, p.OSFeatures, p.Features = "", nil, nil
+	return printable(p.String())
+}
+
+// printable quotes a text that holds control characters or is no UTF-8.
+func printable(s string) string {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		return fmt.Sprintf("%q", s)
+	}
+	return s
+}
 
 // shownWarnings is how many warnings the text lists; the JSON has all.
 const shownWarnings = 10
@@ -121,14 +146,17 @@ func (t *textReport) savings() {
 	t.WriteByte('\n')
 	t.table(rows)
 	if t.r.SparedPaths > 0 {
-		fmt.Fprintf(t, "%d paths that a rule matches stay, because links lead to them\n", t.r.SparedPaths)
+		fmt.Fprintf(t, "spared because links lead there: %s\n", count(t.r.SparedPaths, "path"))
 	}
 }
 
 func (t *textReport) base() {
 	b := t.r.Base
 	if b.JunkPaths > 0 {
-		fmt.Fprintf(t, "\njunk left in the base: %s in %d paths\n", size(b.JunkBytes), b.JunkPaths)
+		fmt.Fprintf(t, "\njunk left in the base: %s in %s\n", size(b.JunkBytes), count(b.JunkPaths, "path"))
+	}
+	if b.HiddenPaths > 0 {
+		fmt.Fprintf(t, "\njunk hidden in the base: %s in %s, which saves nothing\n", size(b.HiddenBytes), count(b.HiddenPaths, "path"))
 	}
 	if b.ShadowedBytes > 0 {
 		fmt.Fprintf(t, "\nhidden in the base: %s, which squashing the base too would save\n", size(b.ShadowedBytes))

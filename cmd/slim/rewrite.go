@@ -30,10 +30,8 @@ func rewrite(o *squashOptions, r *report, img *image.Image, base boundary, w *wr
 		DropHistory: o.history == "drop", Family: family,
 	}
 	if base.Image != nil {
-		edit.BaseHistory = historyLength(base.Config)
-		if img.Manifest == nil {
-			edit.KeptLayers = base.Layers
-		}
+		edit.BaseHistory = base.historyLength()
+		edit.KeptLayers = base.keptLayers(img)
 		if o.base.Transport == image.Registry {
 			edit.BaseName, edit.BaseDigest = o.base.String(), base.Digest
 		}

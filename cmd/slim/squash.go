@@ -2,8 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"slices"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"slim/internal/filter"
 	"slim/internal/flatten"
@@ -55,7 +60,7 @@ func squash(ctx context.Context, o *squashOptions) (*report, error) {
 	if err != nil {
 		return nil, nameLayer(source.Image, err)
 	}
-	written, err := writeLayer(ctx, o, r, source.Image, layers, changes)
+	written, err := writeLayer(ctx, o, r, source.Image, base, layers, changes)
 	if err != nil {
 		return nil, nameLayer(source.Image, err)
 	}
@@ -85,9 +90,12 @@ func writeTarget(ctx context.Context, o *squashOptions, r *report, source, resul
 
 // boundary is where the kept layers end.
 type boundary struct {
-	// kept counts the lowest layers that stay; image is the base they were found
-	// in, nil when they were counted.
+	// kept counts the lowest layers that stay; the image is the base they were
+	// found in, nil when they were counted.
 	kept int
+	// own tells that the target holds no blobs that could be shared, so that the
+	// image's own layers do.
+	own bool
 	opened
 }
 
@@ -102,7 +110,7 @@ func chooseBase(ctx context.Context, o *squashOptions, img *image.Image) (bounda
 	if o.base == nil {
 		return boundary{}, nil
 	}
-	base, err := o.open(ctx, *o.base, img.Platform.String())
+	base, err := openBase(ctx, o, img)
 	if err != nil {
 		return boundary{}, fmt.Errorf("opening the base %s: %w", o.base, err)
 	}
@@ -114,7 +122,57 @@ func chooseBase(ctx context.Context, o *squashOptions, img *image.Image) (bounda
 			Hint: "the base may have moved since the image was built: name the one it was built on by digest, or use --base-layers",
 		}
 	}
-	return boundary{kept: n, opened: base}, nil
+	return boundary{kept: n, own: o.toDocker(), opened: base}, nil
+}
+
+// openBase opens the base: the only image there, or the one for the platform of
+// the image that is built on it, with or without its variant.
+func openBase(ctx context.Context, o *squashOptions, img *image.Image) (base opened, err error) {
+	p := img.Platform
+	for _, platform := range []string{"", p.OS + "/" + p.Architecture + "/" + p.Variant, p.OS + "/" + p.Architecture} {
+		platform = strings.TrimSuffix(platform, "/")
+		if base, err = o.open(ctx, *o.base, platform); !errors.As(err, new(*image.UsageError)) || o.base.IsStdio() {
+			return base, err
+		}
+	}
+	return base, err
+}
+
+// historyLength counts the history entries of the base image, 0 if it is not known.
+func (b boundary) historyLength() int {
+	if b.Image == nil {
+		return 0
+	}
+	return historyLength(b.Config)
+}
+
+// keptLayers are the kept layers as the result refers to them: those of the image,
+// or of the base where the image has no compressed blobs that could be shared, as
+// in what docker save writes.
+func (b boundary) keptLayers(img *image.Image) []image.Layer {
+	kept := slices.Clone(img.Layers[:b.kept])
+	if b.Image != nil && !b.own {
+		for i, l := range kept {
+			if l.Descriptor == nil || isUncompressed(l.MediaType) && !isUncompressed(b.Layers[i].MediaType) {
+				kept[i] = b.Layers[i]
+			}
+		}
+	}
+	return kept
+}
+
+// shares reports whether the result takes layers from the base.
+func (b boundary) shares(img *image.Image) bool {
+	for i, l := range b.keptLayers(img) {
+		if l.Digest != img.Layers[i].Digest {
+			return true
+		}
+	}
+	return false
+}
+
+func isUncompressed(t types.MediaType) bool {
+	return t == types.OCIUncompressedLayer || t == types.DockerUncompressedLayer
 }
 
 func diffIDs(img *image.Image) []string {
@@ -131,11 +189,9 @@ func readLayers(ctx context.Context, o *squashOptions, img *image.Image, base bo
 	if err != nil {
 		return nil, err
 	}
-	for i := range base.kept {
-		if base.Image != nil && blobs[i].Digest == "" {
-			// The base's own blob is what the result will refer to.
-			blobs[i] = blobOf(base.Layers[i])
-		}
+	// What the result will refer to is what is read.
+	for i, l := range base.keptLayers(img) {
+		blobs[i] = blobOf(l)
 	}
 	p := o.progress.reading(blobs)
 	defer p.done()
@@ -184,9 +240,9 @@ func matcher(rules *filter.Rules) func(string, *flatten.Inode, func(string) bool
 
 // writeLayer encodes the changeset, unless the source already is what would be
 // written: then it returns nil.
-func writeLayer(ctx context.Context, o *squashOptions, r *report, img *image.Image, s *layer.Set, c *flatten.Changeset) (*writtenLayer, error) {
+func writeLayer(ctx context.Context, o *squashOptions, r *report, img *image.Image, base boundary, s *layer.Set, c *flatten.Changeset) (*writtenLayer, error) {
 	comp := o.compressionOf(img, s.Layers[r.kept:])
-	if done, err := nothingToDo(ctx, o, r, img, s, c); done || err != nil {
+	if done, err := nothingToDo(ctx, o, r, img, base, s, c); done || err != nil {
 		return nil, err
 	}
 	if err := s.Fetch(ctx, c.Missing()); err != nil {
@@ -203,10 +259,13 @@ func writeLayer(ctx context.Context, o *squashOptions, r *report, img *image.Ima
 
 // nothingToDo reports whether the layers above the boundary already are as a
 // squash would leave them.
-func nothingToDo(ctx context.Context, o *squashOptions, r *report, img *image.Image, s *layer.Set, c *flatten.Changeset) (bool, error) {
+func nothingToDo(ctx context.Context, o *squashOptions, r *report, img *image.Image, base boundary, s *layer.Set, c *flatten.Changeset) (bool, error) {
 	upper := s.Layers[r.kept:]
-	if len(upper) > 1 || o.changesImage(upper, img) || len(r.Rules) > 0 {
+	if len(upper) > 1 || len(r.Rules) > 0 {
 		return false, nil
+	}
+	if changes, err := o.changesImage(upper, img, base); changes || err != nil {
+		return false, err
 	}
 	if r.plan.Done {
 		return true, nil

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
@@ -112,6 +114,7 @@ func (o *squashOptions) check(fs *pflag.FlagSet, raw *rawFlags) error {
 		func() error { return o.checkFlags(fs) },
 		func() error { return o.checkRules(raw) },
 		o.checkStreams,
+		o.checkReport,
 		func() error { return o.access.check(fs) },
 	} {
 		if err := step(); err != nil {
@@ -141,7 +144,19 @@ func (o *squashOptions) checkRefs(source, target, base string) (err error) {
 			Hint: "write to another file and rename it when you are content",
 		}
 	}
-	return nil
+	if image.SameTag(o.source, o.target) {
+		return &image.UsageError{
+			Msg:  fmt.Sprintf("SOURCE and TARGET are the same tag: %s", o.target),
+			Hint: "write to another tag: the source's image would lose its name",
+		}
+	}
+	if o.base != nil && image.SameFile(*o.base, o.target) {
+		return &image.UsageError{Msg: fmt.Sprintf("--base and TARGET are the same: %s", o.target)}
+	}
+	if o.base != nil && o.base.IsStdio() && o.source.IsStdio() {
+		return &image.UsageError{Msg: "SOURCE and --base are both standard input"}
+	}
+	return image.CheckTarget(o.target)
 }
 
 func (o *squashOptions) checkFlags(fs *pflag.FlagSet) error {
@@ -188,7 +203,11 @@ func (o *squashOptions) checkRules(raw *rawFlags) error {
 	}
 	rules, err := filter.New(opts)
 	if err != nil {
-		return &image.UsageError{Msg: err.Error(), Hint: "slim rules lists the presets"}
+		usage := &image.UsageError{Msg: err.Error()}
+		if strings.Contains(usage.Msg, "--remove ") {
+			usage.Hint = "slim rules lists the presets"
+		}
+		return usage
 	}
 	o.rules = rules
 	return nil
@@ -214,6 +233,23 @@ func (o *squashOptions) checkStreams() error {
 	return nil
 }
 
+// checkReport makes sure that the report can be written and names no image.
+func (o *squashOptions) checkReport() error {
+	if o.reportFile == "" || o.reportFile == "-" {
+		return nil
+	}
+	if info, err := os.Stat(filepath.Dir(o.reportFile)); err != nil || !info.IsDir() {
+		return &image.UsageError{Msg: fmt.Sprintf("--report %q: there is no such folder", o.reportFile)}
+	}
+	report := image.Ref{Transport: image.DockerArchive, Path: o.reportFile}
+	for _, ref := range []*image.Ref{&o.source, &o.target, o.base} {
+		if ref != nil && image.SameFile(report, *ref) {
+			return &image.UsageError{Msg: fmt.Sprintf("--report %q is the image %s", o.reportFile, ref), Hint: "write the report to another file"}
+		}
+	}
+	return nil
+}
+
 // checkFamily refuses, before any work, a compression that the manifest of the
 // result cannot name.
 func (o *squashOptions) checkFamily(img *image.Image) error {
@@ -224,13 +260,19 @@ func (o *squashOptions) checkFamily(img *image.Image) error {
 	return err
 }
 
+// toDocker reports whether the target is a docker-archive, which has no blobs of a
+// registry.
+func (o *squashOptions) toDocker() bool {
+	return o.target.Transport == image.DockerArchive || o.target.Transport == image.Stdio
+}
+
 // compressionOf returns how the new layer is compressed, given the layers that it
 // replaces.
 func (o *squashOptions) compressionOf(img *image.Image, squashed []*layer.Layer) layer.Compression {
 	if o.compression != "auto" {
 		return layer.Compression(o.compression)
 	}
-	if o.target.Transport == image.DockerArchive || o.target.Transport == image.Stdio {
+	if o.toDocker() {
 		return layer.None
 	}
 	notZstd := func(l *layer.Layer) bool { return l.Compression != layer.Zstd }
@@ -241,11 +283,18 @@ func (o *squashOptions) compressionOf(img *image.Image, squashed []*layer.Layer)
 	return layer.Gzip
 }
 
-// changesImage reports whether a flag asks for something that an image whose
-// layers may stay does not have.
-func (o *squashOptions) changesImage(upper []*layer.Layer, img *image.Image) bool {
-	if o.history == "drop" && historyLength(img.Config) > len(img.Layers) {
-		return true
+// changesImage reports whether a flag, or what the target needs, asks for
+// something that an image whose layers may stay does not have.
+func (o *squashOptions) changesImage(upper []*layer.Layer, img *image.Image, base boundary) (bool, error) {
+	if o.history == "drop" {
+		if n, err := img.HistoryAbove(base.kept, base.historyLength()); n > len(upper) || err != nil {
+			return true, err
+		}
 	}
-	return o.compression != "auto" && len(upper) > 0 && upper[0].Compression != layer.Compression(o.compression)
+	if !o.toDocker() {
+		if base.shares(img) || len(upper) > 0 && img.Manifest == nil && upper[0].Compression != o.compressionOf(img, upper) {
+			return true, nil
+		}
+	}
+	return o.compression != "auto" && len(upper) > 0 && upper[0].Compression != layer.Compression(o.compression), nil
 }

@@ -15,6 +15,9 @@ type Verdict struct {
 	User bool
 	// Guarded says what a user's removal will break, "" for nothing.
 	Guarded string
+
+	// hidden is set for what stays in the base and is covered by a whiteout.
+	hidden bool
 }
 
 // PruneOptions tells what to remove.
@@ -34,7 +37,8 @@ type PruneOptions struct {
 // RuleSaving is what one rule removed.
 type RuleSaving struct {
 	Rule string
-	// Names counts paths, Bytes content that no name is left for.
+	// Names counts paths, Bytes content that no name is left for; what a
+	// whiteout only hides in the base saves no bytes.
 	Names int
 	Bytes int64
 }
@@ -48,6 +52,9 @@ type Pruned struct {
 	// BaseNames and BaseBytes are junk that stays in the kept base layers.
 	BaseNames int
 	BaseBytes int64
+	// HiddenNames and HiddenBytes are junk of the base that whiteouts hide.
+	HiddenNames int
+	HiddenBytes int64
 	// Guarded are warnings on paths that a user's pattern removed.
 	Guarded []Warning
 }
@@ -107,15 +114,16 @@ func (p *pruner) match(dir, base *Inode, prefix string) error {
 		if v.Rule == "" || c.Kind == Dir && !v.User {
 			continue
 		}
-		if !p.o.HideBase && b != nil {
+		if b != nil {
 			same, err := sameInode(b, c, p.o.Content)
 			if err != nil {
 				return fmt.Errorf("comparing %q with the base: %w", full, err)
 			}
-			if same {
+			if same && !p.o.HideBase {
 				p.leaveInBase(c)
 				continue
 			}
+			v.hidden = same
 		}
 		p.note(dir, name, v)
 	}
@@ -247,7 +255,11 @@ func (p *pruner) count(v Verdict, full string, n *Inode) {
 		p.links[n]--
 		left = p.links[n]
 	}
-	if left == 0 {
+	switch {
+	case v.hidden:
+		p.res.HiddenNames++
+		p.res.HiddenBytes += n.Size
+	case left == 0:
 		s.Bytes += n.Size
 	}
 	if v.Guarded != "" && len(p.res.Guarded) < maxWarnings {

@@ -253,13 +253,22 @@ func (r Ref) Digest() (d v1.Hash, ok bool) {
 }
 
 // SameFile tells whether a and b are one local file, under whatever names, or
-// one entry of one image layout directory. Streams and registries are never
-// the same.
+// one entry of one image layout directory. Streams are never the same.
 func SameFile(a, b Ref) bool {
 	if !a.isLocal() || !b.isLocal() || !samePath(a.Path, b.Path) {
 		return false
 	}
 	return a.Transport != OCI || b.Transport != OCI || a.Name == b.Name
+}
+
+// SameTag tells whether a and b are one tag of one registry repository.
+func SameTag(a, b Ref) bool {
+	if a.Transport != Registry || b.Transport != Registry {
+		return false
+	}
+	x, errX := name.NewTag(strings.TrimPrefix(a.Name, "//"))
+	y, errY := name.NewTag(strings.TrimPrefix(b.Name, "//"))
+	return errX == nil && errY == nil && x.Name() == y.Name()
 }
 
 func (r Ref) isLocal() bool {

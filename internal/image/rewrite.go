@@ -89,7 +89,7 @@ func convertLayerType(t, family types.MediaType) (types.MediaType, error) {
 	}
 	return "", &HintError{
 		Err:  fmt.Errorf("a Docker manifest cannot hold a layer of media type %.100q", t),
-		Hint: "compress with --compression gzip, or write to an OCI target such as oci:DIR:NAME",
+		Hint: "compress with --compression gzip, which every engine reads",
 	}
 }
 
@@ -279,6 +279,16 @@ func rebuildNote(entries, length, layers, kept int) string {
 		return fmt.Sprintf("the source has no history: entries of the %d kept layers were made up", kept)
 	}
 	return ""
+}
+
+// HistoryAbove counts the history entries that [Rewrite.DropHistory] would leave
+// out: those above the kept layers. baseHistory is as in Rewrite.
+func (img *Image) HistoryAbove(kept, baseHistory int) (int, error) {
+	c, err := parseConfig(img.Config)
+	if err != nil {
+		return 0, err
+	}
+	return len(c.history) - Rewrite{Kept: kept, BaseHistory: baseHistory}.historyCut(c.history), nil
 }
 
 // historyCut returns how many of the entries belong to the kept layers: as

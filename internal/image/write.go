@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -46,6 +47,32 @@ func Write(ctx context.Context, target Ref, img *Image, o Options) (line string,
 		return "", fmt.Errorf("writing %s: %w", target, err)
 	}
 	return line, nil
+}
+
+// CheckTarget finds, before any work, what keeps a target from being written: a
+// reference that names no place to write to, a folder that is missing or holds
+// something else, a file that is no regular one.
+func CheckTarget(target Ref) error {
+	if target.IsStdio() || target.Transport == Registry {
+		return nil
+	}
+	if _, ok := target.Digest(); ok || strings.HasPrefix(target.Name, "@") {
+		return &UsageError{Msg: fmt.Sprintf("%s names an image by digest or number; a target is written under a name", target), Hint: "write a name in its place, or none"}
+	}
+	dir := filepath.Dir(filepath.Clean(target.Path))
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return &UsageError{Msg: fmt.Sprintf("writing %s: there is no folder %q", target, dir), Hint: "make it first"}
+	}
+	var err error
+	if target.Transport == OCI {
+		err = checkLayoutTarget(target.Path)
+	} else {
+		_, err = targetFile(target.Path)
+	}
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", target, err)
+	}
+	return nil
 }
 
 // checkConsistent makes sure that an image is written whose documents belong
