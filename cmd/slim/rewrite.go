@@ -35,7 +35,7 @@ func rewrite(o *squashOptions, r *report, img *image.Image, base boundary, w *wr
 		if o.base.Transport == image.Registry {
 			edit.BaseName, edit.BaseDigest = o.base.String(), base.Digest
 		}
-	} else if base.kept > 0 && img.Manifest == nil {
+	} else if base.kept > 0 && img.Manifest == nil && !o.toDocker() {
 		r.warn("the archive has no registry blobs: its base layers are written uncompressed and shared with no other image; --base names an image whose blobs are kept")
 	}
 	if w.Written != nil {

@@ -133,6 +133,7 @@ var replayRows = []struct {
 	{name: "A14 link header differs", layers: "a(0755) b⇒a(0600,u5)", want: "a(0600,u5) b⇒a(0600,u5)", warns: true},
 	{name: "A15 capability and bare link", layers: "a{security.capability=c} b⇒a", want: "a{security.capability=c} b⇒a{security.capability=c}"},
 	{name: "A15 link adds an attribute", layers: "a b⇒a{user.k=v}", want: "a{user.k=v} b⇒a{user.k=v}", warns: true},
+	{name: "A15 link and target have attributes", layers: "a{security.capability=c}{user.k=1} b⇒a{user.a=2}{user.k=3}", want: "a{security.capability=c}{user.a=2}{user.k=3} b⇒a{security.capability=c}{user.a=2}{user.k=3}", warns: true},
 	{name: "A16 entry through lower symlink", layers: "usr/ usr/bin/ usr/bin/sh bin→usr/bin | bin/x", want: "bin/ bin/x usr/ usr/bin/ usr/bin/sh", warns: true},
 	{name: "A17 with directory entry", layers: "usr/ usr/bin/ bin→usr/bin | bin/ bin/x", want: "bin/ bin/x usr/ usr/bin/"},
 	{name: "A18 symlink and child", layers: "r/ a/ a/old | a→r a/new", want: "a→r r/ r/new", warns: true},
@@ -210,6 +211,7 @@ func TestReplay(t *testing.T) {
 // diffRows are section B: base and upper layers, and the layer above the base.
 var diffRows = []struct{ name, base, upper, want string }{
 	{"B1 new link to a base file", "a=A", "b⇒a", "a=A b⇒a"},
+	{"B1 new links to files of two base layers", "z=Z a=A c=C", "e⇒c b⇒a f⇒z", "a=A b⇒a c=C e⇒c f=Z z⇒f"},
 	{"B2 one name of a base group changed", "a=A b⇒a", "a=N", "a=N"},
 	{"B3 group rebound", "a=A b⇒a", "n=N b⇒n", "b=N n⇒b"},
 	{"B4 base file to directory", "a=A", "✗a | a/ a/n", "a/ a/n"},

@@ -16,8 +16,12 @@ package tartest
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,22 +49,26 @@ func Parse(text string) [][]Entry {
 
 func parse(token string) Entry {
 	e := Entry{Header: tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Mode: 0o644, ModTime: time.Unix(1, 0)}}
-	rest, attrs := cut(token, '(', ')')
-	rest, xattr := cut(rest, '{', '}')
+	rest, attrs := cutAttrs(token)
+	for strings.HasSuffix(rest, "}") {
+		i := strings.LastIndexByte(rest, '{')
+		k, v, _ := strings.Cut(rest[i+1:len(rest)-1], "=")
+		if e.PAXRecords == nil {
+			e.PAXRecords = map[string]string{}
+		}
+		e.PAXRecords["SCHILY.xattr."+k] = v
+		rest = rest[:i]
+	}
 	e.setShape(rest)
 	for a := range strings.SplitSeq(attrs, ",") {
 		e.setAttr(a)
 	}
-	if xattr != "" {
-		k, v, _ := strings.Cut(xattr, "=")
-		e.PAXRecords = map[string]string{"SCHILY.xattr." + k: v}
-	}
 	return e
 }
 
-// cut takes the part between two brackets out of a token.
-func cut(token string, open, end byte) (rest, inner string) {
-	i, j := strings.IndexByte(token, open), strings.LastIndexByte(token, end)
+// cutAttrs takes the part in parentheses out of a token.
+func cutAttrs(token string) (rest, inner string) {
+	i, j := strings.IndexByte(token, '('), strings.LastIndexByte(token, ')')
 	if i < 0 || j < i {
 		return token, ""
 	}
@@ -168,8 +176,8 @@ func Listing(tarball []byte) (string, error) {
 	for {
 		h, err := tr.Next()
 		if err != nil {
-			if err.Error() == "EOF" {
-				return strings.Join(out, " "), nil
+			if errors.Is(err, io.EOF) {
+				err = nil
 			}
 			return strings.Join(out, " "), err
 		}
@@ -235,9 +243,9 @@ func attributes(h *tar.Header) string {
 	if len(attrs) > 0 {
 		s = "(" + strings.Join(attrs, ",") + ")"
 	}
-	for k, v := range h.PAXRecords {
+	for _, k := range slices.Sorted(maps.Keys(h.PAXRecords)) {
 		if name, ok := strings.CutPrefix(k, "SCHILY.xattr."); ok {
-			s += "{" + name + "=" + v + "}"
+			s += "{" + name + "=" + h.PAXRecords[k] + "}"
 		}
 	}
 	return s
