@@ -21,6 +21,7 @@ func (d draws) Intn(n int) int { return rapid.IntRange(0, n-1).Draw(d.t, "n") }
 
 // TestSquashProperties squashes random stacks whole and above a random boundary.
 func TestSquashProperties(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		stack := tartest.Random(draws{rt}, false)
 		tars := tartest.Tars(stack)
@@ -54,6 +55,7 @@ var randomRules = []string{"a", "d", "d/**", "**/a", "f/g", "d/e/b", "x.wh.y", "
 // TestPruneProperties removes by random rules from random stacks: the written
 // layer gives the pruned filesystem, and pruning again removes nothing.
 func TestPruneProperties(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		stack := tartest.Random(draws{rt}, false)
 		tars := tartest.Tars(stack)

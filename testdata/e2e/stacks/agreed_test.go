@@ -17,7 +17,7 @@ const (
 
 // agreed returns a stack without what engines disagree about: markers for names
 // that no lower layer has, which an overlay lists although they do not exist
-// (row A32), and a marker a second time, which containers/storage refuses. An
+// (row A32), and a marker a second time, which most refuse. An
 // opaque marker goes before the directories that are below: in place, it touches
 // theirs if it comes later.
 func agreed(layers string) string {
@@ -43,7 +43,9 @@ func agreed(layers string) string {
 func opaqueFirst(tokens []string) []string {
 	for _, token := range slices.Clone(tokens) {
 		dir, ok := strings.CutSuffix(token, "◊")
-		if !ok || !slices.ContainsFunc(tokens, func(t string) bool { return isDir(t) && strings.HasPrefix(t, dir+"/") && path.Clean(parse(t).Name) != dir }) {
+		if !ok || !slices.ContainsFunc(tokens, func(t string) bool {
+			return isDir(t) && strings.HasPrefix(t, dir+"/") && path.Clean(parse(t).Name) != dir
+		}) {
 			continue
 		}
 		tokens = slices.DeleteFunc(tokens, func(t string) bool { return t == token })

@@ -10,7 +10,7 @@
 //
 // Usage, as root on Debian 12:
 //
-//	go test -count=1 ./testdata/e2e/stacks -args [-slim FILE] [-work DIR] [-seed N]
+//	go test -count=1 ./testdata/e2e/stacks -args [-slim FILE] [-work DIR] [-seed N] [-stacks N]
 package stacks_test
 
 import (
@@ -29,9 +29,10 @@ import (
 )
 
 var (
-	slimFlag = flag.String("slim", "", "the slim binary, relative to the repository's root; built if not given")
-	workFlag = flag.String("work", "/var/tmp/slim-stacks", "folder of images and engines, relative to the repository's root")
-	seedFlag = flag.Int64("seed", 20240229, "seed of the random stacks")
+	slimFlag   = flag.String("slim", "", "the slim binary, relative to the repository's root; built if not given")
+	workFlag   = flag.String("work", "/var/tmp/slim-stacks", "folder of images and engines, relative to the repository's root")
+	seedFlag   = flag.Int64("seed", 20240229, "seed of the random stacks")
+	stacksFlag = flag.Int("stacks", 100, "random stacks in each of the images")
 )
 
 // stack is what one folder of an image holds.
@@ -104,7 +105,7 @@ func randomBatches(r *rand.Rand) []batch {
 	var batches []batch
 	for _, size := range []struct{ layers, boundary int }{{5, 1}, {5, 2}, {5, 3}, {5, 4}, {7, 3}, {9, 5}} {
 		b := batch{name: fmt.Sprintf("%d of %d layers", size.boundary, size.layers), boundary: size.boundary}
-		for range 60 {
+		for range *stacksFlag {
 			layers := spread(r, agreed(tartest.Random(r, true)), size.layers)
 			b.stacks = append(b.stacks, stack{name: fmt.Sprint("random ", len(b.stacks)), layers: layers})
 		}
