@@ -25,7 +25,7 @@ func (s *Set) Body(n *flatten.Inode) (*io.SectionReader, error) {
 	if from == nil || n.Off == flatten.NoBody {
 		return nil, fmt.Errorf("[internal error] content of entry %d of layer %d was not kept", n.Ordinal, n.Layer)
 	}
-	return io.NewSectionReader(from.file, n.Off, n.Size), nil
+	return from.section(n.Off, n.Size), nil
 }
 
 // Sum hashes the content of a file that was kept; it is a [flatten.ContentFunc].
@@ -61,10 +61,7 @@ func (s *Set) Fetch(ctx context.Context, inodes []*flatten.Inode) error {
 
 func (s *Set) fetch(ctx context.Context, i int, want []*flatten.Inode) error {
 	l := s.Layers[i]
-	kept, err := newSpool(s.opts.TempDir)
-	if err != nil {
-		return err
-	}
+	kept := newSpool(s.opts.TempDir)
 	l.refetched = kept
 	ordinal, buf := int32(-1), make([]byte, 128<<10)
 	entry := func(_ *tar.Header, body io.Reader) error {

@@ -23,12 +23,8 @@ type Index struct {
 	buf  []byte
 }
 
-func newIndex(dir string, a *attrs) (*Index, error) {
-	s, err := newSpool(dir)
-	if err != nil {
-		return nil, err
-	}
-	return &Index{file: s, attrs: a}, nil
+func newIndex(dir string, a *attrs) *Index {
+	return &Index{file: newSpool(dir), attrs: a}
 }
 
 // noAttr stands for the attributes of a marker, which has none.
@@ -82,7 +78,7 @@ func appendString(b []byte, s string) []byte {
 // All yields the entries in the order of the layer.
 func (x *Index) All() iter.Seq2[flatten.Entry, error] {
 	return func(yield func(flatten.Entry, error) bool) {
-		d := indexReader{r: bufio.NewReaderSize(io.NewSectionReader(x.file.file, 0, x.file.size), 64<<10), attrs: x.attrs}
+		d := indexReader{r: bufio.NewReaderSize(x.file.section(0, x.file.size), int(min(x.file.size, 64<<10))), attrs: x.attrs}
 		for range x.count {
 			e := d.entry()
 			if d.err != nil {

@@ -164,21 +164,16 @@ func (s *Set) read(ctx context.Context, b Blob, shared *attrs) (*Layer, error) {
 }
 
 func (s *Set) parse(ctx context.Context, b Blob, shared *attrs, wide bool) (_ *Layer, err error) {
-	l := &Layer{}
-	if l.Index, err = newIndex(s.opts.TempDir, shared); err != nil {
-		return nil, err
-	}
+	l := &Layer{Index: newIndex(s.opts.TempDir, shared)}
 	defer func() {
 		if err != nil {
 			l.close()
 		}
 	}()
 	if b.Bodies {
-		if l.bodies, err = newSpool(s.opts.TempDir); err != nil {
-			return nil, err
-		}
+		l.bodies = newSpool(s.opts.TempDir)
 	}
-	p := parser{layer: l, attrs: shared, copyBuf: make([]byte, 128<<10)}
+	p := parser{layer: l, attrs: shared}
 	if err = scan(ctx, b, wide, l, p.entry); err != nil {
 		return nil, err
 	}
@@ -199,7 +194,7 @@ func scan(ctx context.Context, b Blob, wide bool, l *Layer, entry func(*tar.Head
 	}
 	defer func() { err = errors.Join(err, rc.Close()) }()
 	stored := &hashReader{r: ctxReader{ctx, rc}, h: sha256.New(), limit: 1<<63 - 1}
-	br := bufio.NewReaderSize(stored, 128<<10)
+	br := bufio.NewReaderSize(stored, bufferFor(b, 128<<10))
 	if l.Compression, err = sniff(br); err != nil {
 		return err
 	}
@@ -207,7 +202,7 @@ func scan(ctx context.Context, b Blob, wide bool, l *Layer, entry func(*tar.Head
 	if err != nil {
 		return err
 	}
-	ahead, err := readahead.NewReadCloserSize(inflated, 4, 256<<10)
+	ahead, err := readahead.NewReadCloserSize(inflated, 4, bufferFor(b, 256<<10))
 	if err != nil {
 		return err
 	}
@@ -222,9 +217,18 @@ func scan(ctx context.Context, b Blob, wide bool, l *Layer, entry func(*tar.Head
 	return verify(b, stored, br, plain)
 }
 
+// bufferFor returns the size of a buffer for a layer: a small one needs no large
+// buffers.
+func bufferFor(b Blob, most int) int {
+	if b.Size < 0 {
+		return most
+	}
+	return int(min(max(b.Size, 4<<10), int64(most)))
+}
+
 // scanTar calls entry for every header and drains r past the tar's trailer.
 func scanTar(r io.Reader, entry func(*tar.Header, io.Reader) error) error {
-	br := bufio.NewReaderSize(r, 64<<10)
+	br := bufio.NewReaderSize(r, 16<<10)
 	tr := tar.NewReader(br)
 	for {
 		h, err := tr.Next()
@@ -314,6 +318,9 @@ func (p *parser) body(e *flatten.Entry, r io.Reader) error {
 		to = h
 	} else {
 		to, e.Off = p.layer.bodies, p.layer.bodies.size
+	}
+	if want := min(e.Size, 128<<10); int64(len(p.copyBuf)) < want {
+		p.copyBuf = make([]byte, want)
 	}
 	n, err := io.CopyBuffer(to, onlyReader{r}, p.copyBuf)
 	if err != nil {

@@ -2,7 +2,9 @@ package layer
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
+	"io"
 	"os"
 )
 
@@ -24,22 +26,33 @@ func TempFile(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// spool is a file that is written once, from its start.
+// spoolInMemory is how much of a spool stays in memory: most layers are small, and
+// a file for each would cost more than they hold.
+const spoolInMemory = 32 << 10
+
+// spool holds bytes that are written once, from its start, and then read at any
+// place: a few in memory, more in a temporary file.
 type spool struct {
-	file *os.File
-	w    *bufio.Writer
-	size int64
+	dir   string
+	small []byte
+	file  *os.File
+	w     *bufio.Writer
+	size  int64
 }
 
-func newSpool(dir string) (*spool, error) {
-	f, err := TempFile(dir)
-	if err != nil {
-		return nil, err
-	}
-	return &spool{file: f, w: bufio.NewWriterSize(f, spoolBuffer)}, nil
-}
+func newSpool(dir string) *spool { return &spool{dir: dir} }
 
 func (s *spool) Write(p []byte) (int, error) {
+	if s.file == nil {
+		if len(s.small)+len(p) <= spoolInMemory {
+			s.small = append(s.small, p...)
+			s.size += int64(len(p))
+			return len(p), nil
+		}
+		if err := s.toFile(); err != nil {
+			return 0, err
+		}
+	}
 	n, err := s.w.Write(p)
 	s.size += int64(n)
 	if err != nil {
@@ -48,8 +61,22 @@ func (s *spool) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// toFile moves what is in memory to a file.
+func (s *spool) toFile() (err error) {
+	if s.file, err = TempFile(s.dir); err != nil {
+		return err
+	}
+	s.w = bufio.NewWriterSize(s.file, spoolBuffer)
+	_, err = s.w.Write(s.small)
+	s.small = nil
+	return err
+}
+
 // finish flushes the buffer and lets go of it.
 func (s *spool) finish() error {
+	if s.file == nil {
+		return nil
+	}
 	err := s.w.Flush()
 	s.w = nil
 	if err != nil {
@@ -58,8 +85,16 @@ func (s *spool) finish() error {
 	return nil
 }
 
+// section reads n bytes from an offset.
+func (s *spool) section(off, n int64) *io.SectionReader {
+	if s.file == nil {
+		return io.NewSectionReader(bytes.NewReader(s.small), off, n)
+	}
+	return io.NewSectionReader(s.file, off, n)
+}
+
 func (s *spool) close() {
-	if s != nil {
+	if s != nil && s.file != nil {
 		s.file.Close()
 	}
 }

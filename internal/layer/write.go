@@ -112,9 +112,9 @@ func DiffID(ctx context.Context, items iter.Seq[flatten.Item], body BodyFunc) (s
 
 // encode writes the canonical tar of the items.
 func encode(ctx context.Context, to io.Writer, items iter.Seq[flatten.Item], body BodyFunc) error {
-	buffered := bufio.NewWriterSize(to, spoolBuffer)
+	buffered := bufio.NewWriterSize(to, 64<<10)
 	tw := tar.NewWriter(buffered)
-	buf := make([]byte, 128<<10)
+	buf := make([]byte, 64<<10)
 	for it := range items {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
