@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -137,7 +138,12 @@ func hasTarSuffix(s string) bool {
 }
 
 func parseRegistry(s, reference string) (Ref, error) {
-	if _, err := name.ParseReference(reference); err != nil {
+	_, err := name.ParseReference(reference)
+	if err == nil && strings.Contains(reference, "://") {
+		// The library takes "http:" for a host with an empty port.
+		err = errors.New("it holds a second scheme")
+	}
+	if err != nil {
 		return Ref{}, &UsageError{
 			Msg:  fmt.Sprintf("%q is not a registry reference: %v", s, err),
 			Hint: "write [HOST[:PORT]/]NAME[:TAG][@DIGEST]",

@@ -215,7 +215,7 @@ func FuzzParseRef(f *testing.F) {
 	f.Chdir(f.TempDir())
 	for _, s := range []string{
 		"app:1", "docker://oci:1", "oci:dir@sha256:" + hexDigest, `oci:C:\a:1`, "docker-archive:f.tar:@2", "docker-archive:-:a",
-		"-", "oci-archive:f:a@b:c", "docker-daemon:a:1", "./x", "docker-archive:f:h:5000/b",
+		"-", "oci-archive:f:a@b:c", "docker-daemon:a:1", "./x", "docker-archive:f:h:5000/b", "docker://ocer://i",
 	} {
 		f.Add(s)
 	}
