@@ -57,11 +57,12 @@ reproducible:
 	cmp bin/a/slim bin/b/slim && sha256sum bin/a/slim
 	rm -rf bin/a bin/b
 
-# e2e builds real images and checks what slim makes of them with real engines: as
-# root, on Debian 12, with what .ci/run installs.
+# e2e checks what slim makes of real images and of random stacks with real engines:
+# as root, on Debian 12, with what .ci/run installs.
 E2E_DIR ?= /var/tmp/slim-e2e
 e2e: build
 	testdata/e2e/all.sh $(E2E_DIR) $(BIN)
+	$(GO) test -count=1 -timeout 15m ./testdata/e2e/stacks -args -slim $(abspath $(BIN)) -work $(E2E_DIR)
 
 clean:
 	rm -rf bin demo.tar demo-slim.tar coverage.out
