@@ -100,8 +100,8 @@ var fieldChanges = []struct {
 	{"value of an xattr", "f{user.k=v}", "f{user.k=w}", "f", flatten.FieldXattrs, `xattrs user.k="v" → user.k="w"`},
 	{"xattr of a directory", "d/", "d/{user.k=v}", "d", flatten.FieldXattrs, `xattrs nothing → user.k="v"`},
 	{"binary xattr", "f{user.k=\x01\xff}", "f{user.k=\x02\xff}", "f", flatten.FieldXattrs, `xattrs user.k="\x01\xff" → user.k="\x02\xff"`},
-	{"link made a copy", "f=1 g⇒f", "f=1 g=1", "f", flatten.FieldHardlinks, "hardlinks 2 names → 1 names"},
-	{"copy made a link", "f=1 g=1", "f=1 g⇒f", "g", flatten.FieldHardlinks, "hardlinks 1 names → 2 names"},
+	{"link made a copy", "f=1 g⇒f", "f=1 g=1", "f", flatten.FieldHardlinks, "hardlinks 2 names → 1 name"},
+	{"copy made a link", "f=1 g=1", "f=1 g⇒f", "g", flatten.FieldHardlinks, "hardlinks 1 name → 2 names"},
 	{"links between others", "a=1 b⇒a c=1 d⇒c", "a=1 c⇒a b=1 d⇒b", "b", flatten.FieldHardlinks, "hardlinks 2 names → 2 names, others"},
 }
 
@@ -269,10 +269,8 @@ func TestDiffSchema(t *testing.T) {
 	}
 	d := parseDiff(t, diffOf(s, diffA, diffB, "--json").out)
 	counts := map[string]int{}
-	var paths []string
 	for _, p := range d.Paths {
 		counts[p.Kind]++
-		paths = append(paths, p.Path)
 		if (p.Kind == changed) != (len(p.Fields) > 0) {
 			t.Errorf("%q: %s with the fields %+v", p.Path, p.Kind, p.Fields)
 		}
@@ -459,7 +457,7 @@ func TestDiffOfSharedLayers(t *testing.T) {
 		return strings.Join(layers[:min(n, len(layers))], "|")
 	}
 	s, compared := newSandbox(t), 0
-	for i := range 40 {
+	for i := range 30 {
 		a := tartest.Random(r, true)
 		b := pick(a, 1+r.Intn(strings.Count(a, "|")+1)) + " | zzz=1 | " + pick(tartest.Random(r, true), 1)
 		names := []string{fmt.Sprint("a", i), fmt.Sprint("b", i), fmt.Sprint("c", i)}
@@ -480,7 +478,7 @@ func TestDiffOfSharedLayers(t *testing.T) {
 			t.Errorf("%q and %q\nshared %+v\napart  %+v", a, b, x.Paths, y.Paths)
 		}
 	}
-	if compared < 20 {
+	if compared < 15 {
 		t.Errorf("only %d pairs were compared", compared)
 	}
 }

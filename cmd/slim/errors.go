@@ -83,7 +83,7 @@ func hintOf(err error) string {
 		return usage.Hint
 	case errors.As(err, &hinted):
 		return hinted.Hint
-	case errors.Is(err, syscall.ENOSPC):
+	case errors.Is(err, syscall.ENOSPC) && !errors.Is(err, errWritten):
 		return spaceHint(err)
 	}
 	return ""

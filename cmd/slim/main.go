@@ -70,8 +70,8 @@ func dispatch(ctx context.Context, args []string, s stdio) error {
 	}
 	switch args[0] {
 	case "-h", "--help", "help":
-		fmt.Fprint(s.out, usage())
-		return nil
+		_, err := fmt.Fprint(s.out, usage())
+		return err
 	case "--version":
 		return versionCommand(ctx, nil, s)
 	}
@@ -100,8 +100,8 @@ func parseFlags(fs *pflag.FlagSet, args []string, out io.Writer, help string) (h
 	case errors.Is(err, pflag.ErrHelp):
 		// A blank before HOST would make it an argument.
 		flags := strings.Replace(fs.FlagUsagesWrapped(96), "--insecure HOST[=*]", "--insecure[=HOST]  ", 1)
-		fmt.Fprintf(out, "%s\nFlags:\n%s", help, flags)
-		return true, nil
+		_, err := fmt.Fprintf(out, "%s\nFlags:\n%s", help, flags)
+		return true, err
 	case err != nil:
 		return false, &image.UsageError{Msg: err.Error(), Hint: fmt.Sprintf("slim %s --help lists the flags", fs.Name())}
 	}

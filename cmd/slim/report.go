@@ -205,8 +205,17 @@ func (r *report) printLine(o *squashOptions) error {
 	if o.target.IsStdio() {
 		to = o.stdio.err
 	}
-	_, err := fmt.Fprintln(to, r.Target.Line)
-	return err
+	if _, err := fmt.Fprintln(to, r.Target.Line); err != nil {
+		return written("its name was not", err)
+	}
+	return nil
+}
+
+// errWritten is a failure after the target was complete.
+var errWritten = errors.New("the target was written")
+
+func written(what string, err error) error {
+	return fmt.Errorf("%w, %s: %w", errWritten, what, err)
 }
 
 func (r *report) writeJSON(o *squashOptions) error {
@@ -219,11 +228,13 @@ func (r *report) writeJSON(o *squashOptions) error {
 	}
 	b = append(b, '\n')
 	if o.reportFile == "-" {
-		_, err := o.stdio.out.Write(b)
-		return err
+		if _, err := o.stdio.out.Write(b); err != nil {
+			return written("the report was not", err)
+		}
+		return nil
 	}
 	if err := writeFile(o.reportFile, b); err != nil {
-		return fmt.Errorf("the target was written, the report was not: %w", err)
+		return written("the report was not", err)
 	}
 	return nil
 }

@@ -35,7 +35,9 @@ func rulesCommand(_ context.Context, args []string, s stdio) error {
 		return writePresets(s.out, presets)
 	}
 	for _, p := range presets {
-		fmt.Fprint(s.out, presetText(p))
+		if _, err := fmt.Fprint(s.out, presetText(p)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -42,13 +43,16 @@ func (p *proof) check(ctx context.Context, back *image.Image) error {
 		return err
 	}
 	layers, err := p.o.readHashed(ctx, back, nil)
+	if errors.Is(err, layer.ErrMismatch) {
+		return notHeld("%v", nameLayer(back, err))
+	}
 	if err != nil {
 		return fmt.Errorf("reading back: %w", nameLayer(back, err))
 	}
 	defer layers.Close()
 	files, err := flatten.Replay(entriesOf(layers), p.kept)
 	if err != nil {
-		return fmt.Errorf("reading back: %w", nameLayer(back, err))
+		return notHeld("%v", nameLayer(back, err))
 	}
 	if p.written {
 		if err := flatten.CheckLayer(files.Base, layers.Entries(len(layers.Layers)-1)); err != nil {

@@ -211,9 +211,16 @@ func (c *comparer) groups(a, b *Inode) []Detail {
 	if na == nb && c.pairs[a] == b && c.back[b] == a {
 		return nil
 	}
-	d := Detail{FieldHardlinks, fmt.Sprintf("%d names", na), fmt.Sprintf("%d names", nb)}
+	d := Detail{FieldHardlinks, nameCount(na), nameCount(nb)}
 	if na == nb {
 		d.B += ", others"
 	}
 	return []Detail{d}
+}
+
+func nameCount(n int) string {
+	if n == 1 {
+		return "1 name"
+	}
+	return fmt.Sprintf("%d names", n)
 }

@@ -158,6 +158,9 @@ func createSpool(dir string) (*os.File, error) {
 	if dir == "" {
 		dir = "/var/tmp"
 	}
+	if f, err := openUnnamed(dir); err == nil {
+		return f, nil
+	}
 	f, err := os.CreateTemp(dir, "slim-spool-*")
 	if err != nil {
 		return nil, fmt.Errorf("creating a spool: %w", err)

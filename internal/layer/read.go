@@ -248,22 +248,35 @@ func scanTar(r io.Reader, entry func(*tar.Header, io.Reader) error) error {
 	return nil
 }
 
+// ErrMismatch is returned for a layer whose bytes are not those that descriptor or
+// config name.
+var ErrMismatch = errors.New("content mismatch")
+
 // verify checks the digests after draining the stored blob.
 func verify(b Blob, stored *hashReader, rest io.Reader, plain *hashReader) error {
 	if _, err := io.Copy(io.Discard, rest); err != nil {
 		return fmt.Errorf("reading past the end of the layer: %w", err)
 	}
 	if b.Size >= 0 && stored.n != b.Size {
-		return fmt.Errorf("layer has %d bytes, its descriptor says %d", stored.n, b.Size)
+		return mismatch("layer has %d bytes, its descriptor says %d", stored.n, b.Size)
 	}
 	if got := stored.digest(); b.Digest != "" && got != b.Digest {
-		return fmt.Errorf("layer has the digest %s, its descriptor says %s", got, b.Digest)
+		return mismatch("layer has the digest %s, its descriptor says %s", got, b.Digest)
 	}
 	if got := plain.digest(); got != b.DiffID {
-		return fmt.Errorf("uncompressed layer has the diffID %s, the config says %s", got, b.DiffID)
+		return mismatch("uncompressed layer has the diffID %s, the config says %s", got, b.DiffID)
 	}
 	return nil
 }
+
+// mismatched is ErrMismatch with words of its own.
+type mismatched string
+
+func (m mismatched) Error() string { return string(m) }
+
+func (mismatched) Is(target error) bool { return target == ErrMismatch }
+
+func mismatch(format string, args ...any) error { return mismatched(fmt.Sprintf(format, args...)) }
 
 // hashReader counts and hashes what goes through it.
 type hashReader struct {

@@ -12,10 +12,14 @@ import (
 // at once.
 const spoolBuffer = 256 << 10
 
-// TempFile makes a file in dir that has no name any more, so that nothing is left
-// of it however the process ends.
+// TempFile makes a file in dir that has no name, so that nothing is left of it
+// however the process ends. Where the system cannot do that, its name is removed
+// at once.
 func TempFile(dir string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, ".slim-spool-*.tmp")
+	if f, err := openUnnamed(dir); err == nil {
+		return f, nil
+	}
+	f, err := os.CreateTemp(dir, "slim-spool-*")
 	if err != nil {
 		return nil, fmt.Errorf("making a temporary file: %w", err)
 	}
