@@ -72,4 +72,3 @@ func TestConfigEscapes(t *testing.T) {
 		t.Error(o.out)
 	}
 }
-
