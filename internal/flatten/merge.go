@@ -39,14 +39,19 @@ func (m *merger) over(lower, up *Inode, p string) *Inode {
 	return d
 }
 
-// fresh makes of up a directory with nothing below it.
-func (m *merger) fresh(up *Inode, p string) *Inode {
-	names := up.children.names
-	d := up
-	d.children = &children{names: make(map[string]*Inode, len(names)), owner: m.t.gen, marks: up.children.marks}
-	m.children(d, names, p)
-	d.children.marks = nil
-	return d
+// fresh makes of up, in place, a directory with nothing below it.
+func (m *merger) fresh(up *Inode) *Inode {
+	for name, c := range up.children.names {
+		switch {
+		case c.Kind != Dir:
+		case c.isEntry():
+			m.fresh(c)
+		default:
+			delete(up.children.names, name)
+		}
+	}
+	up.children.owner, up.children.marks = m.t.gen, nil
+	return up
 }
 
 // apply removes what the markers of up name from d, and adds the children of up.
@@ -90,7 +95,7 @@ func (m *merger) children(d *Inode, ups map[string]*Inode, p string) {
 			if lower != nil && !c.Explicit() {
 				m.report.warn(m.layer, full, "entries or markers below a %s of a lower layer: it becomes a directory of its own, as overlay engines show it", lower.Kind)
 			}
-			d.children.names[name] = m.fresh(c, full)
+			d.children.names[name] = m.fresh(c)
 		}
 	}
 }

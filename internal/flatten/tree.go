@@ -109,7 +109,12 @@ func (n *Inode) child(name string) *Inode {
 
 // sorted returns the names of a directory in byte order.
 func (n *Inode) sorted() []string {
-	return slices.Sorted(maps.Keys(n.children.names))
+	names := make([]string, 0, len(n.children.names))
+	for name := range n.children.names {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // All yields every path with its inode: parents first, siblings in byte order.
