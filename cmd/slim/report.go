@@ -176,12 +176,15 @@ func (r *report) addResult(result *image.Image, w *writtenLayer) {
 	}
 	r.Notes = append(r.Notes, result.Notes...)
 	r.After = r.BaseKept
+	r.After.Stored = 0
+	for _, l := range result.Layers {
+		r.After.Stored += l.Size
+	}
 	if w.Written == nil {
 		return
 	}
 	r.Written = &writtenPart{w.Digest, w.DiffID, string(w.compression), w.Entries, w.Size, w.TarSize, w.Content}
 	r.After.Layers++
-	r.After.Stored += w.Size
 	r.After.Inflated += w.TarSize
 	r.After.Content += w.Content
 }
@@ -248,7 +251,7 @@ func writeFile(name string, b []byte) (err error) {
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
 		return os.WriteFile(name, b, 0o644)
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".slim-*.tmp")
+	f, err := os.CreateTemp(filepath.Dir(name), ".slim-report-*")
 	if err != nil {
 		return err
 	}

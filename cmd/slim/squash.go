@@ -223,12 +223,11 @@ func planLayers(img *image.Image, s *layer.Set, files *flatten.Replayed) []share
 }
 
 func pruneOptions(o *squashOptions, files *flatten.Replayed, s *layer.Set) flatten.PruneOptions {
-	return flatten.PruneOptions{
-		Match:    matcher(o.rules),
-		Base:     files.Base,
-		HideBase: o.baseJunk == "hide",
-		Content:  s.Sum,
+	opts := flatten.PruneOptions{Base: files.Base, HideBase: o.baseJunk == "hide", Content: s.Sum}
+	if !o.rules.Empty() {
+		opts.Match = matcher(o.rules)
 	}
+	return opts
 }
 
 func matcher(rules *filter.Rules) func(string, *flatten.Inode, func(string) bool) flatten.Verdict {

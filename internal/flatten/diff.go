@@ -265,5 +265,10 @@ func sumOf(n *Inode, content ContentFunc) (Sum, error) {
 	if n.Sum != nil {
 		return *n.Sum, nil
 	}
-	return content(n)
+	sum, err := content(n)
+	if err == nil && n.linked {
+		// Other names will ask again.
+		n.Sum = &sum
+	}
+	return sum, err
 }

@@ -1,6 +1,10 @@
 package flatten
 
-import "path"
+import (
+	"maps"
+	"path"
+	"slices"
+)
 
 // merge lays the tree of a layer over the tree of the layers below, as an
 // overlay mount would show it.
@@ -56,7 +60,7 @@ func (m *merger) fresh(up *Inode) *Inode {
 
 // apply removes what the markers of up name from d, and adds the children of up.
 func (m *merger) apply(d, up *Inode, p string) {
-	for name := range up.children.marks.whiteouts {
+	for _, name := range slices.Sorted(maps.Keys(up.children.marks.whiteouts)) {
 		if up.children.names[name].isEntry() {
 			m.report.warn(m.layer, path.Join(p, name), "whiteout and entry of one name in one layer: overlay engines show something else")
 		}
@@ -65,7 +69,7 @@ func (m *merger) apply(d, up *Inode, p string) {
 			delete(d.children.names, name)
 		}
 	}
-	m.children(d, up.children.names, p)
+	m.children(d, up, p)
 }
 
 // isEntry reports whether a name of a layer's tree exists for more than a marker.
@@ -73,8 +77,10 @@ func (n *Inode) isEntry() bool {
 	return n != nil && (n.Kind != Dir || n.Explicit() || n.children.marks.real)
 }
 
-func (m *merger) children(d *Inode, ups map[string]*Inode, p string) {
-	for name, c := range ups {
+// children adds the children of up, in order: of many warnings only some are kept.
+func (m *merger) children(d, up *Inode, p string) {
+	for _, name := range up.sorted() {
+		c := up.children.names[name]
 		lower := d.children.names[name]
 		full := name
 		if p != "" {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -12,9 +13,10 @@ const (
 	WhiteoutPrefix = ".wh."
 	// OpaqueMarker is the base name of an opaque whiteout.
 	OpaqueMarker = ".wh..wh..opq"
-	// metadataPrefix starts the names that AUFS keeps for itself in the root.
-	metadataPrefix = ".wh..wh."
 )
+
+// aufsNames are what AUFS keeps for itself in the root.
+var aufsNames = []string{".wh..wh.aufs", ".wh..wh.orph", ".wh..wh.plnk"}
 
 // Bounds on names: what Linux itself can hold (PATH_MAX, NAME_MAX), and a depth
 // that no real tree comes near.
@@ -78,7 +80,7 @@ func Classify(p string) (target string, kind Kind, err error) {
 		return p, File, nil
 	}
 	dir, base := path.Split(p)
-	if strings.HasPrefix(p, metadataPrefix) && p != OpaqueMarker {
+	if root, _, _ := strings.Cut(p, "/"); slices.Contains(aufsNames, root) {
 		return p, Metadata, nil
 	}
 	for c := range strings.SplitSeq(strings.TrimSuffix(dir, "/"), "/") {
@@ -107,5 +109,5 @@ func isXattr(key string) (string, bool) { return strings.CutPrefix(key, "SCHILY.
 // names in some engines (moby, containers/storage) and is refused by others.
 func KeepRecord(key string) bool {
 	name, ok := isXattr(key)
-	return !ok || !strings.HasPrefix(name, "trusted.overlay.")
+	return !ok || !strings.HasPrefix(name, "trusted.overlay.") && !strings.HasPrefix(name, "user.overlay.")
 }

@@ -22,7 +22,7 @@ type Verdict struct {
 
 // PruneOptions tells what to remove.
 type PruneOptions struct {
-	// Match judges a path; exists reports whether a path will stay in it.
+	// Match judges a path, nil removes nothing; exists reports whether a path will stay in it.
 	Match func(path string, n *Inode, exists func(string) bool) Verdict
 	// Base is the filesystem of kept layers, nil for none. What is unchanged
 	// from it stays unless HideBase is set: a whiteout saves no bytes.
@@ -30,8 +30,6 @@ type PruneOptions struct {
 	HideBase bool
 	// Content compares files whose hash is not known; see [Diff].
 	Content ContentFunc
-	// Removed, where set, is told every name that goes.
-	Removed func(path string, n *Inode)
 }
 
 // RuleSaving is what one rule removed.
@@ -63,6 +61,9 @@ type Pruned struct {
 // user's pattern names it and nothing is left in it; a directory that stays keeps
 // its mode and time.
 func (t *Tree) Prune(o PruneOptions) (*Pruned, error) {
+	if o.Match == nil {
+		return &Pruned{}, nil
+	}
 	p := &pruner{
 		t: t, o: o, res: &Pruned{}, ids: map[Verdict]int{},
 		links: t.linkCounts(), savings: map[string]*RuleSaving{}, inBase: map[*Inode]bool{},
@@ -191,14 +192,28 @@ func (p *pruner) spare(dir *Inode, chain []*Inode, prefix string) (changed bool)
 // leadsToStay reports whether a link ends at something that no rule removes. A
 // link on the way that a preset matched ends there too, and is judged alike.
 func (p *pruner) leadsToStay(chain []*Inode, link *Inode) bool {
-	broken := false
+	broken, endMatched := false, false
 	w := walker{root: p.t.root, visit: func(d *Inode, name string) {
 		id, gone := d.children.matched[name]
 		c := d.children.names[name]
-		broken = broken || gone && c != nil && (c.Kind != Symlink || p.verdicts[id].User)
+		endMatched = gone
+		broken = broken || gone && c != nil && c.Kind != Dir && (c.Kind != Symlink || p.verdicts[id].User)
 	}}
 	end, err := w.follow(chain, link)
-	return err == nil && end != nil && !broken
+	if err != nil || end == nil || broken {
+		return false
+	}
+	return end.Kind != Dir || !endMatched || end.holdsUnmatched()
+}
+
+// holdsUnmatched reports whether anything in or below a directory stays.
+func (n *Inode) holdsUnmatched() bool {
+	for name, c := range n.children.names {
+		if _, gone := n.children.matched[name]; !gone || c.Kind == Dir && c.holdsUnmatched() {
+			return true
+		}
+	}
+	return false
 }
 
 // spareTargets takes back the presets' matches that a link resolves to or through.
@@ -264,9 +279,6 @@ func (p *pruner) count(v Verdict, full string, n *Inode) {
 	}
 	if v.Guarded != "" && len(p.res.Guarded) < maxWarnings {
 		p.res.Guarded = append(p.res.Guarded, Warning{Layer: -1, Path: full, Text: v.Guarded})
-	}
-	if p.o.Removed != nil {
-		p.o.Removed(full, n)
 	}
 }
 

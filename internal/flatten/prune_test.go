@@ -58,6 +58,8 @@ var pruneRows = []pruneRow{
 	{name: "user removal does not spare link targets", layers: "t l→t", rules: user("t"), want: "l→t", saved: "t:1:1"},
 	{name: "link to the parent stays", layers: "usr/ usr/share/ usr/share/doc/ usr/share/doc/a/ usr/share/doc/a/l→..", rules: filter.Options{}, want: "usr/ usr/share/ usr/share/doc/ usr/share/doc/a/ usr/share/doc/a/l→..", spared: 1},
 	{name: "link into what a user removes goes", layers: "opt/ opt/x usr/ usr/share/ usr/share/doc/ usr/share/doc/l→/opt/x", rules: filter.Options{RemovePaths: []string{"opt/x"}}, want: "opt/ usr/ usr/share/ usr/share/doc/", saved: "docs:1:0 opt/x:1:1"},
+	{name: "link to what is kept in a removed directory stays", layers: "usr/ usr/share/ usr/share/doc/ usr/share/doc/bar→foo/readme usr/share/doc/foo/ usr/share/doc/foo/readme", rules: filter.Options{RemovePaths: []string{"usr/share/doc/foo"}, KeepPaths: []string{"usr/share/doc/foo/readme"}}, want: "usr/ usr/share/ usr/share/doc/ usr/share/doc/bar→foo/readme usr/share/doc/foo/ usr/share/doc/foo/readme", spared: 1},
+	{name: "link to a removed directory goes", layers: "opt/ opt/x usr/ usr/share/ usr/share/doc/ usr/share/doc/l→/opt", rules: filter.Options{RemovePaths: []string{"opt"}}, want: "usr/ usr/share/ usr/share/doc/", saved: "docs:1:0 opt:2:1"},
 	{name: "bytecode only with its source", layers: "a.py a.pyc=1 b.pyc=2", rules: filter.Options{Remove: "python-bytecode"}, want: "a.py b.pyc=2", saved: "python-bytecode:1:1"},
 	{name: "bytecode whose source goes", layers: "a.py a.pyc=1", rules: filter.Options{Remove: "python-bytecode", RemovePaths: []string{"*.py"}}, want: "a.pyc=1", saved: "*.py:1:4"},
 }

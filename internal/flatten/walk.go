@@ -8,7 +8,10 @@ import (
 	"strings"
 )
 
-var errLoop = fmt.Errorf("more than %d symlinks", maxHops)
+// maxSteps bounds the components walked for one path with all its symlinks.
+const maxSteps = 4 * MaxPath
+
+var errLoop = fmt.Errorf("more than %d symlinks, or %d components in them", maxHops, maxSteps)
 
 var errNotDir = errors.New("not a directory")
 
@@ -35,7 +38,10 @@ func (w *walker) walk(p string) (*Inode, error) {
 // from walks p from the last of a chain of directories that starts at the root.
 func (w *walker) from(chain []*Inode, p string) (*Inode, error) {
 	rest := components(nil, p)
-	for len(rest) > 0 {
+	for steps := 0; len(rest) > 0; steps++ {
+		if steps > maxSteps {
+			return nil, errLoop
+		}
 		name := rest[len(rest)-1]
 		rest = rest[:len(rest)-1]
 		d := chain[len(chain)-1]

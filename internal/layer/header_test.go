@@ -77,6 +77,15 @@ func oldSparse(t *testing.T) []byte {
 	return edit(b, 156, "S")
 }
 
+// sparseHole claims 8 TiB in one header.
+func sparseHole(t *testing.T) []byte {
+	t.Helper()
+	b := oldSparse(t)
+	copy(b[386:], "00000000004\x0000000000004\x00")
+	copy(b[483:], "\x80\x00\x00\x00\x00\x00\x08\x00\x00\x00\x00\x00")
+	return b
+}
+
 // TestHeaders are rows of section E: what a header must look like once written.
 func TestHeaders(t *testing.T) {
 	at := time.Unix(1, 123456789)
@@ -179,6 +188,7 @@ func TestHeaderErrors(t *testing.T) {
 		{"GNU multi-volume", edit(tarOf(t, tar.Header{Name: "f", Format: tar.FormatGNU}, ""), 156, "M"), "unknown type 'M'"},
 		{"device number that PAX cannot hold", tarOf(t, tar.Header{Name: "c", Typeflag: tar.TypeChar, Devmajor: 1 << 22, Format: tar.FormatGNU}, ""), "device number 4194304:0 is out of range"},
 		{"size of 2^62", edit(tarOf(t, tar.Header{Name: "f", Format: tar.FormatGNU}, ""), 124, "\x80\x00\x00\x00\x40\x00\x00\x00\x00\x00\x00\x00"), `reading "f": unexpected EOF`},
+		{"sparse file that is all hole", edit(sparseHole(t), 156, "S"), `reading "s": sparse files with holes of more than 4 GiB`},
 		{"long component", tarOf(t, tar.Header{Name: strings.Repeat("n", 256), Format: tar.FormatPAX}, ""), "name of 256 bytes is longer than 255"},
 		{"long path", tarOf(t, tar.Header{Name: strings.Repeat(strings.Repeat("n", 200)+"/", 21) + "f", Format: tar.FormatPAX}, ""), "path of 4222 bytes is longer than 4096"},
 		{"deep path", tarOf(t, tar.Header{Name: deep, Format: tar.FormatPAX}, ""), "deeper than 1024"},

@@ -24,7 +24,7 @@ const (
 
 // foreignMagics start formats that no engine accepts in a layer.
 var foreignMagics = map[string]string{
-	"\xfd7zXZ\x00": "xz", "BZh": "bzip2", "\x04\x22\x4d\x18": "lz4", "PK\x03\x04": "zip",
+	"\xfd7zXZ\x00": "xz", "BZh91A": "bzip2", "\x04\x22\x4d\x18": "lz4", "PK\x03\x04": "zip",
 }
 
 // sniff tells the compression by content: media types are known to lie

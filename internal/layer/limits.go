@@ -5,6 +5,8 @@ package layer
 const (
 	// MaxInflated bounds the uncompressed bytes of one layer (64 GiB).
 	MaxInflated = 64 << 30
+	// MaxHoles bounds what the holes of sparse files in one layer expand to (4 GiB).
+	MaxHoles = 4 << 30
 	// MaxEntries bounds the headers of one layer.
 	MaxEntries = 4_000_000
 	// MaxRecordBytes bounds what the distinct owners, modes, extended attributes

@@ -23,6 +23,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/klauspost/readahead"
 	"golang.org/x/sync/errgroup"
@@ -64,6 +65,8 @@ type Layer struct {
 	Inflated int64
 
 	bodies *spool
+	// raw counts what was read of the tar, while it is read.
+	raw *hashReader
 	// refetched holds contents that were read later, see [Set.Fetch].
 	refetched *spool
 }
@@ -173,7 +176,7 @@ func (s *Set) parse(ctx context.Context, b Blob, shared *attrs, wide bool) (_ *L
 	if b.Bodies {
 		l.bodies = newSpool(s.opts.TempDir)
 	}
-	p := parser{layer: l, attrs: shared}
+	p := parser{ctx: ctx, layer: l, attrs: shared}
 	if err = scan(ctx, b, wide, l, p.entry); err != nil {
 		return nil, err
 	}
@@ -208,6 +211,7 @@ func scan(ctx context.Context, b Blob, wide bool, l *Layer, entry func(*tar.Head
 	}
 	defer ahead.Close()
 	plain := &hashReader{r: ahead, h: sha256.New(), limit: MaxInflated}
+	l.raw = plain
 	if err := scanTar(plain, entry); err != nil {
 		return err
 	}
@@ -299,10 +303,13 @@ func (r *hashReader) digest() string { return "sha256:" + hex.EncodeToString(r.h
 
 // parser stores the entries of one layer.
 type parser struct {
+	ctx     context.Context
 	layer   *Layer
 	attrs   *attrs
 	ordinal int32
 	copyBuf []byte
+	// content counts the bytes of files, holes of sparse ones included.
+	content int64
 }
 
 func (p *parser) entry(h *tar.Header, body io.Reader) error {
@@ -314,6 +321,9 @@ func (p *parser) entry(h *tar.Header, body io.Reader) error {
 	p.ordinal++
 	if !ok {
 		return nil
+	}
+	if isSparse(h) && p.content+e.Size > p.layer.raw.n+MaxHoles {
+		return errHoles
 	}
 	if e.Size > 0 {
 		if err := p.body(&e, body); err != nil {
@@ -335,7 +345,7 @@ func (p *parser) body(e *flatten.Entry, r io.Reader) error {
 	if want := min(e.Size, 128<<10); int64(len(p.copyBuf)) < want {
 		p.copyBuf = make([]byte, want)
 	}
-	n, err := io.CopyBuffer(to, onlyReader{r}, p.copyBuf)
+	n, err := io.CopyBuffer(to, &bodyReader{p: p, r: ctxReader{p.ctx, r}}, p.copyBuf)
 	if err != nil {
 		return err
 	}
@@ -347,6 +357,35 @@ func (p *parser) body(e *flatten.Entry, r io.Reader) error {
 		h.Sum(e.Sum[:0])
 	}
 	return nil
+}
+
+var errHoles = fmt.Errorf("sparse files with holes of more than %d GiB", int64(MaxHoles)>>30)
+
+func isSparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for k := range h.PAXRecords {
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+// bodyReader bounds the holes of sparse files: a header of a few bytes may claim
+// as many as it likes.
+type bodyReader struct {
+	p *parser
+	r io.Reader
+}
+
+func (b *bodyReader) Read(buf []byte) (int, error) {
+	n, err := b.r.Read(buf)
+	if b.p.content += int64(n); b.p.content > b.p.layer.raw.n+MaxHoles {
+		return n, errHoles
+	}
+	return n, err
 }
 
 // onlyReader hides io.WriterTo, which would go around the buffer.
