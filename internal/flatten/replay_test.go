@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"iter"
 	"os"
@@ -109,37 +110,38 @@ func listing(t tb, tarball []byte) string {
 var replayRows = []struct {
 	name, layers, want string
 	err                string
-	warns              bool
+	// warns lists the warnings as layer:path.
+	warns string
 }{
 	{name: "A1 opaque last", layers: "a/ a/old | a/ a/new a◊", want: "a/ a/new"},
-	{name: "A2 opaque without directory entry", layers: "a/(0700) a/old | a◊ a/new", want: "a/(0700) a/new", warns: true},
-	{name: "A3 whiteout and directory again", layers: "a/ a/old | ✗a a/ a/new", want: "a/ a/new", warns: true},
-	{name: "A3 whiteout and file again", layers: "x=1 | ✗x x=2", want: "x=2", warns: true},
-	{name: "A4 whiteout last", layers: "x=1 | x=2 ✗x", want: "x=2", warns: true},
-	{name: "A4 whiteout last, directory", layers: "a/ a/old | a/ a/new ✗a", want: "a/ a/new", warns: true},
-	{name: "A5 whiteout then child", layers: "a/ a/x | ✗a a/new", want: "a/ a/new", warns: true},
+	{name: "A2 opaque without directory entry", layers: "a/(0700) a/old | a◊ a/new", want: "a/(0700) a/new", warns: "2:a"},
+	{name: "A3 whiteout and directory again", layers: "a/ a/old | ✗a a/ a/new", want: "a/ a/new", warns: "2:a"},
+	{name: "A3 whiteout and file again", layers: "x=1 | ✗x x=2", want: "x=2", warns: "2:x"},
+	{name: "A4 whiteout last", layers: "x=1 | x=2 ✗x", want: "x=2", warns: "2:x"},
+	{name: "A4 whiteout last, directory", layers: "a/ a/old | a/ a/new ✗a", want: "a/ a/new", warns: "2:a"},
+	{name: "A5 whiteout then child", layers: "a/ a/x | ✗a a/new", want: "a/ a/new", warns: "2:a"},
 	{name: "A6 directory, file, directory", layers: "a/ a/old | a=f | a/ a/new", want: "a/ a/new"},
 	{name: "A6 directory, symlink, directory", layers: "a/ a/old | a→f | a/ a/new", want: "a/ a/new"},
 	{name: "A7 one name overwritten", layers: "a=A b⇒a c⇒a | a=NEW", want: "a=NEW b=A c⇒b"},
 	{name: "A8 first name deleted", layers: "a=A b⇒a c⇒a | ✗a", want: "b=A c⇒b"},
 	{name: "A9 link to a link name replaced later", layers: "t2=1 t1⇒t2 t3⇒t1 | t1=2", want: "t1=2 t2=1 t3⇒t2"},
-	{name: "A10 hardlink across layers", layers: "a=A | b⇒a", want: "a=A b⇒a", warns: true},
-	{name: "A10 through a lower symlink", layers: "d/ d/a=A l→d | b⇒l/a", want: "b=A d/ d/a⇒b l→d", warns: true},
-	{name: "A10 header differs", layers: "a=A c⇒a | b⇒a(0600)", want: "a=A(0600) b⇒a(0600) c⇒a(0600)", warns: true},
-	{name: "A10 header differs, twice", layers: "a=A | b⇒a(0600) c⇒b(0640) d⇒a(0604)", want: "a=A(0604) b⇒a(0604) c⇒a(0604) d⇒a(0604)", warns: true},
+	{name: "A10 hardlink across layers", layers: "a=A | b⇒a", want: "a=A b⇒a", warns: "2:b"},
+	{name: "A10 through a lower symlink", layers: "d/ d/a=A l→d | b⇒l/a", want: "b=A d/ d/a⇒b l→d", warns: "2:b"},
+	{name: "A10 header differs", layers: "a=A c⇒a | b⇒a(0600)", want: "a=A(0600) b⇒a(0600) c⇒a(0600)", warns: "2:b 2:b"},
+	{name: "A10 header differs, twice", layers: "a=A | b⇒a(0600) c⇒b(0640) d⇒a(0604)", want: "a=A(0604) b⇒a(0604) c⇒a(0604) d⇒a(0604)", warns: "2:b 2:b 2:c 2:d 2:d"},
 	{name: "A11 link before target", layers: "b⇒a a=A", err: `replaying "b": hardlink target "a" is not`},
 	{name: "A12 hardlink to symlink", layers: "a=A l→a h⇒l", want: "a=A h→a l⇒h"},
 	{name: "A13 absolute linkname", layers: "d/ d/a=A b⇒/d/a c⇒./d/a", want: "b=A c⇒b d/ d/a⇒b"},
-	{name: "A14 link header differs", layers: "a(0755) b⇒a(0600,u5)", want: "a(0600,u5) b⇒a(0600,u5)", warns: true},
+	{name: "A14 link header differs", layers: "a(0755) b⇒a(0600,u5)", want: "a(0600,u5) b⇒a(0600,u5)", warns: "1:b"},
 	{name: "A15 capability and bare link", layers: "a{security.capability=c} b⇒a", want: "a{security.capability=c} b⇒a{security.capability=c}"},
-	{name: "A15 link adds an attribute", layers: "a b⇒a{user.k=v}", want: "a{user.k=v} b⇒a{user.k=v}", warns: true},
-	{name: "A15 link and target have attributes", layers: "a{security.capability=c}{user.k=1} b⇒a{user.a=2}{user.k=3}", want: "a{security.capability=c}{user.a=2}{user.k=3} b⇒a{security.capability=c}{user.a=2}{user.k=3}", warns: true},
-	{name: "A16 entry through lower symlink", layers: "usr/ usr/bin/ usr/bin/sh bin→usr/bin | bin/x", want: "bin/ bin/x usr/ usr/bin/ usr/bin/sh", warns: true},
+	{name: "A15 link adds an attribute", layers: "a b⇒a{user.k=v}", want: "a{user.k=v} b⇒a{user.k=v}", warns: "1:b"},
+	{name: "A15 link and target have attributes", layers: "a{security.capability=c}{user.k=1} b⇒a{user.a=2}{user.k=3}", want: "a{security.capability=c}{user.a=2}{user.k=3} b⇒a{security.capability=c}{user.a=2}{user.k=3}", warns: "1:b"},
+	{name: "A16 entry through lower symlink", layers: "usr/ usr/bin/ usr/bin/sh bin→usr/bin | bin/x", want: "bin/ bin/x usr/ usr/bin/ usr/bin/sh", warns: "2:bin"},
 	{name: "A17 with directory entry", layers: "usr/ usr/bin/ bin→usr/bin | bin/ bin/x", want: "bin/ bin/x usr/ usr/bin/"},
-	{name: "A18 symlink and child", layers: "r/ a/ a/old | a→r a/new", want: "a→r r/ r/new", warns: true},
-	{name: "A19 whiteout through lower symlink", layers: "usr/ usr/bin/ usr/bin/x bin→usr/bin | ✗bin/x", want: "bin/ usr/ usr/bin/ usr/bin/x", warns: true},
-	{name: "A20 opaque through lower symlink", layers: "t/ t/f l→t | l◊ l/n", want: "l/ l/n t/ t/f", warns: true},
-	{name: "A21 entry below lower file", layers: "a=f | a/x", want: "a/ a/x", warns: true},
+	{name: "A18 symlink and child", layers: "r/ a/ a/old | a→r a/new", want: "a→r r/ r/new", warns: "2:a"},
+	{name: "A19 whiteout through lower symlink", layers: "usr/ usr/bin/ usr/bin/x bin→usr/bin | ✗bin/x", want: "bin/ usr/ usr/bin/ usr/bin/x", warns: "2:bin"},
+	{name: "A20 opaque through lower symlink", layers: "t/ t/f l→t | l◊ l/n", want: "l/ l/n t/ t/f", warns: "2:l"},
+	{name: "A21 entry below lower file", layers: "a=f | a/x", want: "a/ a/x", warns: "2:a"},
 	{name: "A21 entry below file of the same layer", layers: "a=f a/x", err: `replaying "a/x": "a" is a file`},
 	{name: "A21 two levels below a file of the same layer", layers: "a=f a/x/y", err: `replaying "a/x/y": `},
 	{name: "A22 duplicate file", layers: "a=1 a=2", want: "a=2"},
@@ -147,7 +149,7 @@ var replayRows = []struct {
 	{name: "A22 duplicate by another spelling", layers: "a//b=1 a/./b=2", want: "a/ a/b=2"},
 	{name: "A23 name forms", layers: "etc/ /etc/a=old | etc/a=new ./etc/b", want: "etc/ etc/a=new etc/b"},
 	{name: "A24 root entry", layers: "./(0555) a | ./(0700)", want: "./(0700) a"},
-	{name: "A25 root opaque", layers: "a d/ | ◊ b", want: "b", warns: true},
+	{name: "A25 root opaque", layers: "a d/ | ◊ b", want: "b", warns: "2:"},
 	{name: "A26 directory-typed marker", layers: "a b | .wh.a/", want: "b"},
 	{name: "A26 hardlink-typed marker", layers: "a b | .wh.a⇒nowhere", want: "b"},
 	{name: "A26 marker with content", layers: "a b | .wh.a=x", want: "b"},
@@ -163,11 +165,11 @@ var replayRows = []struct {
 	{name: "A31 nested whiteouts", layers: "t/ t/f | ✗t ✗t/f", want: ""},
 	{name: "A32 whiteout of nothing", layers: "a/ ✗a/b", want: "a/"},
 	{name: "A32 marker in a bottom layer without directory", layers: "✗a/b c", want: "c"},
-	{name: "A33 device 0:0", layers: "x y | x!c0,0", want: "y", warns: true},
+	{name: "A33 device 0:0", layers: "x y | x!c0,0", want: "y", warns: "2:x"},
 	{name: "A34 overlay attribute", layers: "a/ a/old | a/{trusted.overlay.opaque=y}", want: "a/ a/old"},
 	{name: "A34 overlay attribute of rootless engines", layers: "a/ a/old | a/{user.overlay.opaque=y}", want: "a/ a/old"},
 	{name: "A35 directory attributes are replaced", layers: "a/{user.k=1} | a/{user.k2=2}", want: "a/{user.k2=2}"},
-	{name: "A36 implied parent keeps the lower attributes", layers: "s/(01777) | s/b", want: "s/(01777) s/b", warns: true},
+	{name: "A36 implied parent keeps the lower attributes", layers: "s/(01777) | s/b", want: "s/(01777) s/b", warns: "2:s"},
 	{name: "A36 implied parent of nothing", layers: "s/b", want: "s/ s/b"},
 	{name: "A37 directory attributes alone", layers: "s/ s/a | s/(0700)", want: "s/(0700) s/a"},
 	{name: "file replaces directory", layers: "d/ d/x | d=f", want: "d=f"},
@@ -200,8 +202,12 @@ func TestReplay(t *testing.T) {
 			if l := listing(t, got); l != row.want {
 				t.Errorf("layers %s\n got %s\nwant %s", row.layers, l, row.want)
 			}
-			if warned := len(r.Warnings) > 0; warned != row.warns {
-				t.Errorf("layers %s: warnings %+v, want any: %v", row.layers, r.Warnings, row.warns)
+			var warned []string
+			for _, w := range r.Warnings {
+				warned = append(warned, fmt.Sprintf("%d:%s", w.Layer+1, w.Path))
+			}
+			if got := strings.Join(warned, " "); got != row.warns {
+				t.Errorf("layers %s\nwarnings at %q, want %q: %+v", row.layers, got, row.warns, r.Warnings)
 			}
 			again, _, err := squash(t, [][]byte{got}, 0)
 			if err != nil || !bytes.Equal(got, again) {
