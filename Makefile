@@ -26,8 +26,9 @@ CHECKS ?= 20000
 property:
 	TMPDIR=/dev/shm $(GO) test -count=1 -timeout 20m -run Properties ./internal/flatten -rapid.checks=$(CHECKS) -v
 
-# fuzz runs every fuzz target for FUZZTIME.
-FUZZTIME ?= 15s
+# fuzz runs every fuzz target on FUZZTIME inputs: with a time in its place, go test
+# may report the deadline itself as a failure.
+FUZZTIME ?= 40000x
 fuzz:
 	@set -e; for dir in internal/flatten internal/image internal/filter; do \
 	  for target in $$(sed -n 's/^func \(Fuzz[A-Za-z]*\)(.*/\1/p' $$dir/*_test.go); do \
