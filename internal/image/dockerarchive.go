@@ -45,7 +45,7 @@ func openDockerArchive(ref Ref, a *archive) (*Source, error) {
 		return nil, err
 	}
 	d := &dockerArchive{ref: ref.String(), archive: a, images: chosen}
-	return &Source{list: d.list}, nil
+	return &Source{tree: d.tree}, nil
 }
 
 // readSaved reads manifest.json.
@@ -166,26 +166,27 @@ type dockerArchive struct {
 	images  []savedImage
 }
 
-// list implements Source.list.
-func (d *dockerArchive) list(ctx context.Context) (*catalog, error) {
-	c := &catalog{}
+// tree implements Source.tree.
+func (d *dockerArchive) tree(ctx context.Context) (*tree, error) {
+	t := &tree{}
 	var refused error
 	for _, s := range d.images {
 		img, err := d.load(ctx, s)
 		switch {
 		case err == nil:
-			c.images = append(c.images, candidate{platform: img.Platform, load: func(context.Context) (*Image, error) { return img, nil }})
+			n := &node{digest: img.Digest, platform: img.Platform, load: func(context.Context) (*Image, error) { return img, nil }}
+			t.roots = append(t.roots, entry{node: n})
 		case len(d.images) == 1 || ctx.Err() != nil:
 			return nil, err
 		default:
-			c.notes = append(c.notes, fmt.Sprintf("an image of the archive was left out: %v", err))
+			t.notes = append(t.notes, fmt.Sprintf("an image of the archive was left out: %v", err))
 			refused = err
 		}
 	}
-	if len(c.images) == 0 {
+	if len(t.roots) == 0 {
 		return nil, refused
 	}
-	return c, nil
+	return t, nil
 }
 
 // load reads one image: with the manifest that Docker 25 and newer store
@@ -239,8 +240,8 @@ func (d *dockerArchive) stored(ctx context.Context, config v1.Hash) (img *Image,
 	if err == nil {
 		var index indexDoc
 		if index, err = parseIndex(raw); err == nil {
-			w := &walk{store: layoutStore{d.archive}, ref: d.ref, seen: map[v1.Hash]bool{}}
-			img, err = w.byConfig(ctx, index.Manifests, config, 0)
+			w := &walk{store: layoutStore{d.archive}, ref: d.ref}
+			img, err = w.byConfig(ctx, index.Manifests, config, map[v1.Hash]bool{}, 0)
 		}
 	}
 	var refused *HintError
@@ -252,12 +253,12 @@ func (d *dockerArchive) stored(ctx context.Context, config v1.Hash) (img *Image,
 
 // byConfig finds the image with a config among descriptors and below them. It
 // passes over what is absent, and over what is no image.
-func (w *walk) byConfig(ctx context.Context, among []descriptor, config v1.Hash, depth int) (*Image, error) {
+func (w *walk) byConfig(ctx context.Context, among []descriptor, config v1.Hash, seen map[v1.Hash]bool, depth int) (*Image, error) {
 	for _, desc := range among {
-		if w.seen[desc.Digest] || !w.store.has(desc.Digest) || depth > maxIndexDepth {
+		if seen[desc.Digest] || !w.store.has(desc.Digest) || depth > maxIndexDepth {
 			continue
 		}
-		w.seen[desc.Digest] = true
+		seen[desc.Digest] = true
 		if w.documents++; w.documents > maxDocuments {
 			return nil, fmt.Errorf("more than %d manifests", maxDocuments)
 		}
@@ -270,7 +271,7 @@ func (w *walk) byConfig(ctx context.Context, among []descriptor, config v1.Hash,
 			if err != nil {
 				return nil, err
 			}
-			if img, err := w.byConfig(ctx, index.Manifests, config, depth+1); img != nil || err != nil {
+			if img, err := w.byConfig(ctx, index.Manifests, config, seen, depth+1); img != nil || err != nil {
 				return img, err
 			}
 			continue

@@ -120,7 +120,7 @@ func openLayout(_ context.Context, ref Ref) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", ref, err)
 	}
-	return &Source{list: w.list}, nil
+	return &Source{tree: w.tree}, nil
 }
 
 // readLayout reads a layout's index and selects what ref names in it.

@@ -17,7 +17,7 @@ func openOCIArchive(ref Ref, a *archive) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{list: w.list}, nil
+	return &Source{tree: w.tree}, nil
 }
 
 // writeOCIArchive writes an image as a layout in a tar file. The same image

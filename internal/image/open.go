@@ -6,18 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-)
-
-// Bounds on what one source may make this package read.
-const (
-	maxIndexDepth = 4   // of indexes within indexes
-	maxDocuments  = 512 // indexes and manifests looked at to find one image
 )
 
 // Options say how sources are opened and targets written. The zero value
@@ -61,7 +54,7 @@ type Options struct {
 // Source is an opened image source. Its reference is resolved: whatever
 // happens to a tag later, all of its reads are of the same content.
 type Source struct {
-	list   func(context.Context) (*catalog, error)
+	tree   func(context.Context) (*tree, error)
 	closer io.Closer
 }
 
@@ -142,7 +135,11 @@ func (s *Source) Image(ctx context.Context, platform string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.list(ctx)
+	t, err := s.tree(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := t.catalog()
 	if err != nil {
 		return nil, err
 	}
@@ -150,14 +147,23 @@ func (s *Source) Image(ctx context.Context, platform string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	loaded, err := chosen.load(ctx)
+	img, err := chosen.image(ctx)
+	if err != nil {
+		return nil, err
+	}
+	img.Notes = slices.Concat(notes, img.Notes)
+	return img, nil
+}
+
+// image loads the candidate.
+func (c candidate) image(ctx context.Context) (*Image, error) {
+	loaded, err := c.load(ctx)
 	if err != nil {
 		return nil, err
 	}
 	img := *loaded
-	img.Notes = slices.Concat(notes, loaded.Notes)
-	if a, b := normalize(chosen.platform), normalize(img.Platform); a.OS != b.OS || a.Architecture != b.Architecture {
-		img.Notes = append(img.Notes, fmt.Sprintf("the index says %q, the image's config %q", chosen.platform, img.Platform))
+	if a, b := normalize(c.platform), normalize(img.Platform); a.OS != b.OS || a.Architecture != b.Architecture {
+		img.Notes = append(slices.Clone(img.Notes), fmt.Sprintf("the index says %q, the image's config %q", c.platform, img.Platform))
 	}
 	return &img, nil
 }
@@ -288,198 +294,4 @@ func normalize(p v1.Platform) v1.Platform {
 		p.Variant = "v7"
 	}
 	return p
-}
-
-// walk follows descriptors in a blob store to the images they lead to.
-type walk struct {
-	store blobStore
-	// ref names the source in messages and images.
-	ref   string
-	names []string
-	// roots are where the walk begins.
-	roots []descriptor
-
-	seen         map[v1.Hash]bool
-	documents    int
-	attestations int
-	catalog      catalog
-	// refused are errors about children that are no image, or none that can
-	// be read; they count only where there is no other image.
-	refused []error
-}
-
-// list implements Source.list.
-func (w walk) list(ctx context.Context) (*catalog, error) {
-	w.seen = map[v1.Hash]bool{}
-	w.catalog = catalog{}
-	for _, root := range w.roots {
-		if err := w.visit(ctx, root, 0); err != nil {
-			return nil, err
-		}
-	}
-	if w.attestations > 0 {
-		w.catalog.notes = append(w.catalog.notes, fmt.Sprintf("%d attestation manifests beside the image were left out", w.attestations))
-	}
-	if len(w.catalog.images) == 0 && len(w.refused) > 0 {
-		return nil, w.refused[0]
-	}
-	for _, err := range w.refused {
-		w.catalog.notes = append(w.catalog.notes, fmt.Sprintf("an entry of the index was left out: %v", err))
-	}
-	return &w.catalog, nil
-}
-
-// visit enters the images below one descriptor into the catalog.
-func (w *walk) visit(ctx context.Context, d descriptor, depth int) error {
-	if w.seen[d.Digest] {
-		return nil
-	}
-	w.seen[d.Digest] = true
-	alone := depth == 0 && len(w.roots) == 1
-	switch {
-	case alone:
-	case isAttestation(d):
-		w.attestations++
-		return nil
-	case d.ArtifactType != "" || !d.MediaType.IsImage() && !d.MediaType.IsIndex() && d.MediaType != "":
-		w.catalog.notes = append(w.catalog.notes, fmt.Sprintf("an entry of type %.100q was left out", cmp.Or(d.ArtifactType, string(d.MediaType))))
-		return nil
-	case !w.store.has(d.Digest):
-		w.catalog.absent = append(w.catalog.absent, absence(d))
-		return nil
-	case d.MediaType.IsImage() && d.Platform != nil && d.Platform.OS != "" && d.Platform.Architecture != "":
-		w.catalog.images = append(w.catalog.images, candidate{platform: *d.Platform, load: func(ctx context.Context) (*Image, error) {
-			return w.load(ctx, d)
-		}})
-		return nil
-	}
-	return w.look(ctx, d, depth, alone)
-}
-
-// look reads a document to see what it is: an index, or an image whose
-// platform only its config tells.
-func (w *walk) look(ctx context.Context, d descriptor, depth int, alone bool) error {
-	if w.documents++; w.documents > maxDocuments {
-		return fmt.Errorf("reading the index: more than %d manifests", maxDocuments)
-	}
-	raw, err := w.document(ctx, d)
-	if err != nil {
-		return err
-	}
-	if !d.MediaType.IsIndex() && (d.MediaType != "" || !isIndex(raw)) {
-		img, err := w.image(ctx, d, raw)
-		switch {
-		case err == nil:
-			w.catalog.images = append(w.catalog.images, candidate{platform: img.Platform, load: func(context.Context) (*Image, error) {
-				return img, nil
-			}})
-		case alone || ctx.Err() != nil:
-			return err
-		default:
-			w.refused = append(w.refused, err)
-		}
-		return nil
-	}
-	if depth >= maxIndexDepth {
-		return fmt.Errorf("reading the index: more than %d indexes within one another", maxIndexDepth)
-	}
-	index, err := parseIndex(raw)
-	if err == nil {
-		err = checkMediaType(d.MediaType, index.MediaType)
-	}
-	if err != nil {
-		return fmt.Errorf("reading index %s: %w", d.Digest, err)
-	}
-	for _, child := range index.Manifests {
-		if err := w.visit(ctx, child, depth+1); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// absence words that an image's manifest is not there.
-func absence(d descriptor) string {
-	what := "an image"
-	if d.Platform != nil {
-		what = fmt.Sprintf("the image for %.100q", d.Platform.String())
-	}
-	return fmt.Sprintf("%s, whose manifest %s is not stored,", what, d.Digest)
-}
-
-// isAttestation recognises what BuildKit puts beside an image, see
-// https://github.com/moby/buildkit/blob/v0.29.0/docs/attestations/attestation-storage.md
-func isAttestation(d descriptor) bool {
-	unknown := d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"
-	return unknown || d.Annotations["vnd.docker.reference.type"] != ""
-}
-
-// isIndex tells whether a document that no descriptor describes is an index.
-func isIndex(raw []byte) bool {
-	o, err := parseMap(raw)
-	return err == nil && o.get("manifests") != nil
-}
-
-// document reads a manifest or index.
-func (w *walk) document(ctx context.Context, d descriptor) ([]byte, error) {
-	rc, err := w.store.manifest(ctx, d.Digest)
-	if err != nil {
-		return nil, fmt.Errorf("reading manifest %s: %w", d.Digest, err)
-	}
-	raw, err := readDocument(rc, d.Digest, d.Size, maxManifestSize)
-	if err != nil {
-		return nil, fmt.Errorf("reading manifest: %w", err)
-	}
-	return raw, nil
-}
-
-// load reads the image of a manifest's descriptor.
-func (w *walk) load(ctx context.Context, d descriptor) (*Image, error) {
-	raw, err := w.document(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	return w.image(ctx, d, raw)
-}
-
-// image reads the config that a manifest names and puts the image together.
-func (w *walk) image(ctx context.Context, d descriptor, manifest []byte) (*Image, error) {
-	ref := w.ref + "@" + d.Digest.String()
-	m, err := parseManifest(manifest, d.MediaType)
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: manifest: %w", ref, err)
-	}
-	config, err := w.config(ctx, m.Config)
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: config: %w", ref, err)
-	}
-	img, err := newImage(ref, d.Digest, d.MediaType, manifest, config)
-	if err != nil {
-		return nil, err
-	}
-	img.Names = slices.Clone(w.names)
-	for i := range img.Layers {
-		l := &img.Layers[i]
-		if !l.Foreign && !w.store.has(l.Digest) {
-			return nil, fmt.Errorf("reading %s: layer %d: %w", ref, i+1, missingBlob(l.Digest, fs.ErrNotExist))
-		}
-		l.origin = w.store.origin()
-		l.Open = w.opener(l.Digest)
-	}
-	return img, nil
-}
-
-// opener returns what opens a layer's blob. The urls of a foreign layer are
-// not among the places where it looks.
-func (w *walk) opener(h v1.Hash) func(context.Context) (io.ReadCloser, error) {
-	return func(ctx context.Context) (io.ReadCloser, error) { return w.store.blob(ctx, h) }
-}
-
-// config reads an image config.
-func (w *walk) config(ctx context.Context, d descriptor) ([]byte, error) {
-	rc, err := w.store.blob(ctx, d.Digest)
-	if err != nil {
-		return nil, err
-	}
-	return readDocument(rc, d.Digest, d.Size, maxConfigSize)
 }

@@ -71,7 +71,7 @@ func openRegistry(ctx context.Context, ref Ref, o Options) (*Source, error) {
 	if _, tagged := r.(name.Tag); tagged {
 		w.names = []string{w.ref + ":" + r.Identifier()}
 	}
-	return &Source{list: w.list}, nil
+	return &Source{tree: w.tree}, nil
 }
 
 // registryReference parses a registry reference; Docker Hub, library/ and
