@@ -18,7 +18,6 @@ import (
 // access is what all commands need that open images: how registries are reached,
 // where temporary files go, how progress shows.
 type access struct {
-	platform         string
 	insecure         []string
 	caFile, authFile string
 	tempDir          string
@@ -30,7 +29,6 @@ type access struct {
 }
 
 func (a *access) flags(fs *pflag.FlagSet) {
-	fs.StringVar(&a.platform, "platform", "", "select `OS/ARCH[/VARIANT]` from an index")
 	fs.StringVar(&a.mode, "progress", "auto", "`MODE` auto shows bars on a terminal, plain only lines, none nothing")
 	fs.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no report on standard error")
 	fs.StringArrayVar(&a.insecure, "insecure", nil, "plain HTTP or unverified TLS, for one `HOST` or for all")

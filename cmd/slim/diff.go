@@ -34,6 +34,7 @@ Examples:
 // diffOptions are the flags of slim diff, checked.
 type diffOptions struct {
 	a, b        image.Ref
+	platform    string
 	all, asJSON bool
 	ignore      map[flatten.Field]bool
 	ignorePaths *filter.Rules
@@ -49,6 +50,7 @@ func diffCommand(ctx context.Context, args []string, s stdio) error {
 	fs.BoolVar(&o.asJSON, "json", false, "write the differences as JSON")
 	fs.StringSliceVar(&ignore, "ignore", nil, "`FIELDS` that do not count, comma separated")
 	fs.StringArrayVar(&ignorePaths, "ignore-path", nil, "paths that do not count match `GLOB` (repeatable)")
+	fs.StringVar(&o.platform, "platform", "", "select `OS/ARCH[/VARIANT]` from an index")
 	o.access.flags(fs)
 	if helped, err := parseFlags(fs, args, s.out, diffHelp); helped || err != nil {
 		return err

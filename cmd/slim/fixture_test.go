@@ -441,11 +441,25 @@ func ofLayout(t *testing.T, name string, open func(name string) []byte) *stored 
 	for _, d := range index.Manifests {
 		if d.Annotations["org.opencontainers.image.ref.name"] == name {
 			get := func(digest string) []byte { return open(blobName(digest)) }
-			return assemble(t, get(d.Digest), get)
+			return assemble(t, onlyChild(t, get(d.Digest), get), get)
 		}
 	}
 	t.Fatalf("no image %q in %+v", name, index)
 	return nil
+}
+
+// onlyChild returns the manifest below an index of one image, and any other document
+// as it is.
+func onlyChild(t *testing.T, doc []byte, get func(digest string) []byte) []byte {
+	t.Helper()
+	var index struct{ Manifests []descriptorDoc }
+	if err := json.Unmarshal(doc, &index); err != nil {
+		t.Fatal(err)
+	}
+	if len(index.Manifests) != 1 {
+		return doc
+	}
+	return get(index.Manifests[0].Digest)
 }
 
 // layoutImage reads an image of a layout folder.

@@ -30,12 +30,52 @@ func (h *hub) pushIndex(index []byte, repo, tag string, fixtures ...*fixture) st
 // notes are those of the JSON report.
 func (s *sandbox) notes(args ...string) []string {
 	s.t.Helper()
-	var r struct{ Notes []string }
-	o := s.done(append([]string{"squash", "--dry-run", "--report", "-"}, args...)...)
-	if err := json.Unmarshal([]byte(o.out), &r); err != nil {
+	return s.reportOf(append([]string{"squash", "--dry-run"}, args...)...).Notes
+}
+
+// reportOf runs slim and returns its report.
+func (s *sandbox) reportOf(args ...string) *report {
+	s.t.Helper()
+	o := s.done(append(args, "--report", "-")...)
+	r := &report{}
+	if err := json.Unmarshal([]byte(o.out), r); err != nil {
 		s.t.Fatal(err)
 	}
-	return r.Notes
+	return r
+}
+
+// indexDoc is an index that was written, with the images in it.
+type indexDoc struct {
+	MediaType   string
+	Annotations map[string]string
+	Manifests   []struct {
+		descriptorDoc
+		Platform map[string]any
+	}
+	raw []byte
+}
+
+// pullIndex reads an index of the registry.
+func (h *hub) pullIndex(repo, tag string) *indexDoc {
+	h.t.Helper()
+	raw, mediaType := h.get(repo + "/manifests/" + tag)
+	i := &indexDoc{raw: raw}
+	if err := json.Unmarshal(raw, i); err != nil {
+		h.t.Fatal(err)
+	}
+	if i.MediaType != mediaType {
+		h.t.Errorf("%s:%s says %q, the registry %q", repo, tag, i.MediaType, mediaType)
+	}
+	return i
+}
+
+// digests are those of the entries.
+func (i *indexDoc) digests() []string {
+	var all []string
+	for _, m := range i.Manifests {
+		all = append(all, m.Digest)
+	}
+	return all
 }
 
 func TestIndexOfOneImage(t *testing.T) {
@@ -72,9 +112,8 @@ func TestSeveralPlatforms(t *testing.T) {
 	win := recipe{layers: "Files/ Files/x=1", platform: "windows/amd64"}.build()
 	source := h.pushIndex(indexOf(amd.platformEntry(), arm.platformEntry(), win.platformEntry()), "app", "1", amd, arm, win)
 
-	s.fails(exitUsage, []string{"images for several platforms: linux/amd64, linux/arm64/v8\n", "slim: hint: select one with --platform"},
-		"squash", source, h.ref("app:slim"))
-	h.wantNone("app", "slim")
+	s.fails(exitUsage, []string{"holds one image, and the source has several: linux/amd64, linux/arm64/v8\n", "slim: hint: select one with --platform"},
+		"squash", source, "docker-archive:out.tar")
 	s.fails(exitUsage, []string{`no image for "linux/s390x"`, "slim: hint: it holds linux/amd64, linux/arm64/v8, windows/amd64"},
 		"squash", "--platform", "linux/s390x", source, h.ref("app:slim"))
 	s.fails(exitFailed, []string{"images for windows are not supported", "slim: hint: "},
@@ -85,34 +124,105 @@ func TestSeveralPlatforms(t *testing.T) {
 	}
 	s.done("squash", "--platform=linux/amd64", source, h.ref("app:amd"))
 	h.pull("app", "amd").wantLayers(t, squashed)
+	s.done("squash", "--platform=linux/amd64", source, "docker-archive:amd.tar")
 
 	// The base is taken for the platform of the image.
 	base := recipe{layers: baseLayers}.build()
 	armBase := recipe{layers: baseLayers, platform: "linux/arm64/v8"}.build()
 	baseRef := h.pushIndex(indexOf(base.platformEntry(), armBase.platformEntry()), "base", "1", base, armBase)
-	s.done("squash", "--base", baseRef, "--platform", "linux/arm64", source, h.ref("app:above"))
-	got := h.pull("app", "above")
-	got.wantLayers(t, baseLayers, "arm=1 "+aboveBase)
-	if !strings.Contains(string(got.manifest), `base.digest":"`+sha256Of(armBase.manifest)) {
-		t.Errorf("the base is not the one for arm64:\n%s", got.manifest)
+	s.done("squash", "--base", baseRef, source, h.ref("app:above"))
+	above := h.pullIndex("app", "above").digests()
+	for i, b := range []struct {
+		base  *fixture
+		upper string
+	}{{base, aboveBase}, {armBase, "arm=1 " + aboveBase}} {
+		got := h.pull("app", above[i])
+		got.wantLayers(t, baseLayers, b.upper)
+		if !strings.Contains(string(got.manifest), `base.digest":"`+sha256Of(b.base.manifest)) {
+			t.Errorf("the base is not the one for the platform:\n%s", got.manifest)
+		}
 	}
 }
 
-func TestWindowsBesideLinux(t *testing.T) {
-	s, h := newSandbox(t), newHub(t)
-	app := recipe{layers: appLayers}.build()
+// member adds a member to an index.
+func member(index []byte, text string) []byte {
+	return []byte(strings.Replace(string(index), "{", "{"+text+",", 1))
+}
+
+// TestIndex rewrites an index with all that may be in one.
+func TestIndex(t *testing.T) {
+	amd := recipe{layers: appLayers}.build()
+	arm := recipe{layers: appLayers + " | arm=1", platform: "linux/arm64/v8"}.build()
+	done := recipe{layers: "etc/ etc/a=1", platform: "linux/riscv64"}.build()
+	nestedOnly := recipe{layers: appLayers + " | s=1", platform: "linux/s390x"}.build()
 	win := recipe{layers: "Files/ Files/x=1", platform: "windows/amd64"}.build()
-	beside, entry := attestation(app)
-	source := h.pushIndex(indexOf(app.platformEntry(), win.platformEntry(), entry), "app", "1", app, win, beside)
-	notes := s.notes(source, h.ref("app:slim"))
-	for _, want := range []string{`the image for "windows/amd64" was left out`, "1 attestation manifests beside the image were left out"} {
-		if !slices.Contains(notes, want) {
-			t.Errorf("no note %q in %q", want, notes)
+	beside, besideEntry := attestation(amd)
+	kept, keptEntry := attestation(done)
+	nested := indexOf(nestedOnly.platformEntry())
+	nestedEntry := fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"annotations":{"n":"1"}}`, types.OCIImageIndex, sha256Of(nested), len(nested))
+	index := member(indexOf(amd.platformEntry(), win.platformEntry(), besideEntry, arm.platformEntry(), done.platformEntry(), keptEntry, nestedEntry, amd.platformEntry()),
+		`"annotations":{"b":"2","a":"1"},"x-unknown":[1.0,{"b":1,"a":2}]`)
+	s, h := newSandbox(t), newHub(t)
+	h.pushIndex(nested, "app", "nested", nestedOnly)
+	source := h.pushIndex(index, "app", "1", amd, arm, done, win, beside, kept)
+	r := s.reportOf("squash", source, h.ref("out:slim"))
+
+	got := h.pullIndex("out", "slim")
+	d := got.digests()
+	if len(d) != 7 {
+		t.Fatalf("%d entries, want 7: %s", len(d), got.raw)
+	}
+	h.pull("out", d[0]).wantLayers(t, squashed)
+	h.pull("out", d[2]).wantLayers(t, "arm=1 "+squashed)
+	if d[6] != d[0] {
+		t.Error("the image that is listed twice became two")
+	}
+	for i, want := range map[int]*fixture{1: win, 3: done, 4: kept} {
+		if d[i] != sha256Of(want.manifest) {
+			t.Errorf("entry %d is not as it was", i)
+		}
+		if m, _ := h.get("out/manifests/" + d[i]); m == nil {
+			t.Errorf("entry %d was not copied", i)
 		}
 	}
-	o := s.done("squash", source, h.ref("app:slim"))
-	s.wantTexts(o, "note: 1 attestation manifests", `note: the image for "windows/amd64"`)
-	h.pull("app", "slim").wantLayers(t, squashed)
+	below := h.pullIndex("out", d[5])
+	h.pull("out", below.digests()[0]).wantLayers(t, strings.Replace(squashed, " usr/ ", " s=1 usr/ ", 1))
+	if got.Manifests[5].Annotations["n"] != "1" || got.Manifests[2].Platform["variant"] != "v8" {
+		t.Errorf("annotations or platforms are lost: %s", got.raw)
+	}
+	if !strings.Contains(string(got.raw), `"annotations":{"b":"2","a":"1"},"x-unknown":[1.0,{"b":1,"a":2}]`) {
+		t.Errorf("members of the index are not as they were: %s", got.raw)
+	}
+	if len(r.Platforms) != 4 || len(r.Invalidated) != 1 || r.Invalidated[0].Digest != sha256Of(beside.manifest) {
+		t.Errorf("%d platforms, invalidated %+v, want 4 and the one attestation", len(r.Platforms), r.Invalidated)
+	}
+	if !slices.Contains(r.Notes, `the image for "windows/amd64" is copied as it is`) {
+		t.Errorf("notes %q", r.Notes)
+	}
+	for _, to := range []string{"oci:out:1", "oci-archive:out.tar"} {
+		o := s.done("squash", source, to)
+		if strings.TrimSpace(o.out) != sha256Of(got.raw) {
+			t.Errorf("%s is %s, in the registry %s", to, o.out, sha256Of(got.raw))
+		}
+	}
+}
+
+// TestSelectedPlatforms leaves out what was not selected.
+func TestSelectedPlatforms(t *testing.T) {
+	s, h := newSandbox(t), newHub(t)
+	amd := recipe{layers: appLayers}.build()
+	arm := recipe{layers: appLayers + " | arm=1", platform: "linux/arm64/v8"}.build()
+	done := recipe{layers: "etc/ etc/a=1", platform: "linux/riscv64"}.build()
+	win := recipe{layers: "Files/ Files/x=1", platform: "windows/amd64"}.build()
+	kept, keptEntry := attestation(done)
+	gone, goneEntry := attestation(arm)
+	source := h.pushIndex(indexOf(amd.platformEntry(), arm.platformEntry(), win.platformEntry(), done.platformEntry(), keptEntry, goneEntry), "app", "1", amd, arm, win, done, kept, gone)
+	s.done("squash", "--platform", "linux/riscv64", "--platform", "linux/amd64", source, h.ref("out:two"))
+	d := h.pullIndex("out", "two").digests()
+	if len(d) != 3 || d[1] != sha256Of(done.manifest) || d[2] != sha256Of(kept.manifest) {
+		t.Errorf("entries %q, want linux/amd64, linux/riscv64 and its attestation", d)
+	}
+	h.pull("out", d[0]).wantLayers(t, squashed)
 }
 
 // TestSparseArchive is what docker save writes of an image of several platforms.

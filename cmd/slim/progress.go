@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -21,6 +22,8 @@ import (
 type progress struct {
 	bars  *mpb.Progress
 	plain io.Writer
+	// name is of what is worked on, where there are several.
+	name string
 }
 
 func newProgress(mode string, quiet bool, w io.Writer) *progress {
@@ -51,6 +54,9 @@ type stage struct {
 
 func (p *progress) stage(verb string, total int64) *stage {
 	s := &stage{total: total}
+	if p.name != "" {
+		verb = p.name + ": " + verb
+	}
 	if p.plain != nil {
 		fmt.Fprintf(p.plain, "%s %s\n", verb, size(total))
 	}
@@ -130,17 +136,23 @@ func (s *stage) body(from layer.BodyFunc) layer.BodyFunc {
 	}
 }
 
-// copying wraps the layers of an image so that writing it shows.
-func (p *progress) copying(img *image.Image) *image.Image {
+// copying wraps the layers of images so that writing them shows.
+func (p *progress) copying(images []*image.Image) []*image.Image {
 	var total int64
-	for _, l := range img.Layers {
-		total += l.Size
+	for _, img := range images {
+		for _, l := range img.Layers {
+			total += l.Size
+		}
 	}
 	s := p.stage("copying", total)
-	out := *img
-	out.Layers = append([]image.Layer(nil), img.Layers...)
-	for i := range out.Layers {
-		out.Layers[i].Open = s.opener(out.Layers[i].Open)
+	var wrapped []*image.Image
+	for _, img := range images {
+		out := *img
+		out.Layers = slices.Clone(img.Layers)
+		for i := range out.Layers {
+			out.Layers[i].Open = s.opener(out.Layers[i].Open)
+		}
+		wrapped = append(wrapped, &out)
 	}
-	return &out
+	return wrapped
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"net/http"
 	"os"
 	"strings"
@@ -200,11 +199,8 @@ func TestVariantBase(t *testing.T) {
 func TestPlatformSingleImage(t *testing.T) {
 	s := newSandbox(t)
 	recipe{layers: appLayers, editConfig: func(c string) string { return strings.Replace(c, `"os":"linux"`, `"os.version":"6.1","os":"linux"`, 1) }}.build().layout("1").save(s, "in")
-	o := s.done("squash", "--dry-run", "--report", "-", "oci:in:1", "oci:out:1")
-	var r struct{ Platform string }
-	json.Unmarshal([]byte(o.out), &r)
-	if r.Platform != "linux/amd64" {
-		t.Errorf("platform %q", r.Platform)
+	if r := s.reportOf("squash", "--dry-run", "oci:in:1", "oci:out:1"); r.Platforms[0].Platform != "linux/amd64" {
+		t.Errorf("platform %q", r.Platforms[0].Platform)
 	}
 }
 

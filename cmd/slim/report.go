@@ -20,17 +20,30 @@ import (
 // report is what a run tells: on standard error as a table, and as JSON. The
 // fields are part of the interface; docs/report.md describes them.
 type report struct {
-	SchemaVersion int           `json:"schema_version"`
-	Source        imageReport   `json:"source"`
-	Target        targetReport  `json:"target"`
+	SchemaVersion int               `json:"schema_version"`
+	Source        imageReport       `json:"source"`
+	Target        targetReport      `json:"target"`
+	DryRun        bool              `json:"dry_run"`
+	Unchanged     bool              `json:"unchanged"`
+	Verified      bool              `json:"verified"`
+	Before        share.Sizes       `json:"before"`
+	BaseKept      share.Sizes       `json:"base_kept"`
+	After         share.Sizes       `json:"after"`
+	Platforms     []*platformReport `json:"platforms"`
+	Invalidated   []invalidated     `json:"invalidated"`
+	Notes         []string          `json:"notes"`
+}
+
+// platformReport tells of one image.
+type platformReport struct {
 	Platform      string        `json:"platform"`
-	DryRun        bool          `json:"dry_run"`
+	SourceDigest  string        `json:"source_digest,omitempty"`
+	Digest        string        `json:"digest,omitempty"`
 	Unchanged     bool          `json:"unchanged"`
-	Verified      bool          `json:"verified"`
 	Before        share.Sizes   `json:"before"`
 	BaseKept      share.Sizes   `json:"base_kept"`
 	After         share.Sizes   `json:"after"`
-	Written       *writtenPart  `json:"written,omitempty"`
+	Written       []writtenPart `json:"written"`
 	ShadowedBytes int64         `json:"shadowed_bytes"`
 	Rules         []ruleSaving  `json:"rules"`
 	SparedPaths   int           `json:"spared_paths"`
@@ -44,6 +57,14 @@ type report struct {
 	plan *share.Plan
 	kept int
 	img  *image.Image
+}
+
+// invalidated is a signature, attestation or other document about a digest that
+// is replaced.
+type invalidated struct {
+	Subject string `json:"subject"`
+	Digest  string `json:"digest"`
+	Kind    string `json:"kind"`
 }
 
 type imageReport struct {
@@ -102,26 +123,41 @@ type warning struct {
 	Text       string `json:"text"`
 }
 
-func newReport(o *squashOptions, img *image.Image, kept int) *report {
+func newReport(o *squashOptions, src *image.Selection) *report {
 	r := &report{
-		SchemaVersion: 1, DryRun: o.dryRun, Platform: platformText(img.Platform), kept: kept, img: img,
+		SchemaVersion: 1, DryRun: o.dryRun,
 		Source: imageReport{Reference: o.source.String()}, Target: targetReport{Reference: o.target.String()},
-		Rules: []ruleSaving{}, Layers: []layerReport{}, Warnings: []warning{}, Notes: append([]string{}, img.Notes...),
+		Platforms: []*platformReport{}, Invalidated: []invalidated{},
+		Notes: append([]string{}, src.Notes...),
 	}
-	if img.Manifest != nil {
-		r.Source.Digest = img.Digest.String()
+	if d := src.Digest(); d.Hex != "" {
+		r.Source.Digest = d.String()
 	}
 	return r
 }
 
-func (r *report) warn(text string) { r.Warnings = append(r.Warnings, warning{Text: text}) }
+// platform begins the report of one image.
+func (r *report) platform(img *image.Image, kept int) *platformReport {
+	p := &platformReport{
+		Platform: platformText(img.Platform), kept: kept, img: img,
+		Written: []writtenPart{}, Rules: []ruleSaving{}, Layers: []layerReport{}, Warnings: []warning{},
+		Notes: append([]string{}, img.Notes...),
+	}
+	if img.Manifest != nil {
+		p.SourceDigest = img.Digest.String()
+	}
+	r.Platforms = append(r.Platforms, p)
+	return p
+}
 
-func (r *report) addReplay(files *flatten.Replayed) {
+func (r *platformReport) warn(text string) { r.Warnings = append(r.Warnings, warning{Text: text}) }
+
+func (r *platformReport) addReplay(files *flatten.Replayed) {
 	r.Unlisted = files.Unlisted
 	r.addWarnings(files.Warnings)
 }
 
-func (r *report) addWarnings(ws []flatten.Warning) {
+func (r *platformReport) addWarnings(ws []flatten.Warning) {
 	for _, w := range ws {
 		out := warning{Layer: w.Layer + 1, Path: w.Path, Text: w.Text}
 		if !utf8.ValidString(w.Path) {
@@ -132,20 +168,20 @@ func (r *report) addWarnings(ws []flatten.Warning) {
 }
 
 // addPlan sums up the source; final is its filesystem before anything is removed.
-func (r *report) addPlan(kept int, layers []share.Layer, final *flatten.Tree) {
-	r.plan = share.NewPlan(layers, kept, final)
+func (r *platformReport) addPlan(layers []share.Layer, final *flatten.Tree) {
+	r.plan = share.NewPlan(layers, r.kept, final)
 	r.Before, r.BaseKept = r.plan.Source, r.plan.Kept
 	r.ShadowedBytes, r.Base.ShadowedBytes = r.plan.Shadowed, r.plan.BaseShadowed
 	for i, l := range layers {
 		of := r.img.Layers[i]
 		r.Layers = append(r.Layers, layerReport{
-			Digest: digestText(of), DiffID: of.DiffID.String(), Kept: i < kept, Stored: l.Stored, Inflated: l.Inflated,
+			Digest: digestText(of), DiffID: of.DiffID.String(), Kept: i < r.kept, Stored: l.Stored, Inflated: l.Inflated,
 			Content: l.Stats.Bytes, Entries: l.Stats.Entries, Markers: l.Stats.Markers,
 		})
 	}
 }
 
-func (r *report) addPruned(p *flatten.Pruned) {
+func (r *platformReport) addPruned(p *flatten.Pruned) {
 	for _, s := range p.Rules {
 		r.Rules = append(r.Rules, ruleSaving{s.Rule, s.Names, s.Bytes})
 	}
@@ -157,7 +193,7 @@ func (r *report) addPruned(p *flatten.Pruned) {
 }
 
 // removed counts the paths that rules removed.
-func (r *report) removed() int {
+func (r *platformReport) removed() int {
 	n := 0
 	for _, rule := range r.Rules {
 		n += rule.Paths
@@ -165,12 +201,13 @@ func (r *report) removed() int {
 	return n
 }
 
-// addResult fills in what was written.
-func (r *report) addResult(result *image.Image, w *writtenLayer) {
+// addResult fills in what becomes of the image.
+func (r *platformReport) addResult(result *image.Image, w *writtenLayers) {
 	if result.Manifest != nil {
-		r.Target.Digest = result.Digest.String()
+		r.Digest = result.Digest.String()
 	}
-	if r.Unchanged = w == nil; r.Unchanged {
+	r.Unchanged = result == r.img
+	if w == nil {
 		r.After = r.Before
 		return
 	}
@@ -180,13 +217,36 @@ func (r *report) addResult(result *image.Image, w *writtenLayer) {
 	for _, l := range result.Layers {
 		r.After.Stored += l.Size
 	}
-	if w.Written == nil {
-		return
+	for _, l := range w.layers {
+		r.Written = append(r.Written, writtenPart{l.Digest, l.DiffID, string(w.compression), l.Entries, l.Size, l.TarSize, l.Content})
+		r.After.Layers++
+		r.After.Inflated += l.TarSize
+		r.After.Content += l.Content
 	}
-	r.Written = &writtenPart{w.Digest, w.DiffID, string(w.compression), w.Entries, w.Size, w.TarSize, w.Content}
-	r.After.Layers++
-	r.After.Inflated += w.TarSize
-	r.After.Content += w.Content
+}
+
+// addInvalidated lists what names the digests that are replaced.
+func (r *report) addInvalidated(stale []image.Referrer) {
+	for _, s := range stale {
+		r.Invalidated = append(r.Invalidated, invalidated{s.Subject.String(), s.Digest.String(), s.Kind})
+	}
+}
+
+// sum adds up the images.
+func (r *report) sum() {
+	r.Unchanged = true
+	for _, p := range r.Platforms {
+		r.Unchanged = r.Unchanged && p.Unchanged
+		for _, of := range []struct {
+			total *share.Sizes
+			part  share.Sizes
+		}{{&r.Before, p.Before}, {&r.BaseKept, p.BaseKept}, {&r.After, p.After}} {
+			of.total.Layers += of.part.Layers
+			of.total.Stored += of.part.Stored
+			of.total.Inflated += of.part.Inflated
+			of.total.Content += of.part.Content
+		}
+	}
 }
 
 // print writes the report and the one line of standard output.

@@ -124,10 +124,35 @@ func TestReportDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	documented := documentedFields(string(doc), "## Of each platform", "platforms[].")
+	whole, _, _ := strings.Cut(string(doc), "\n## ")
+	maps.Copy(documented, documentedFields(whole, "", ""))
+	s, h := newSandbox(t), newHub(t)
+	s.saveReportFixture()
+	s.done(append(slices.Clone(reportFlags), "--report", "r.json", "oci:app:1", "oci:slim:1")...)
+	app, win := recipe{layers: appLayers}.build(), recipe{layers: "x=1", platform: "windows/amd64"}.build()
+	beside, entry := attestation(app)
+	source := h.pushIndex(indexOf(app.platformEntry(), win.platformEntry(), entry), "app", "1", app, win, beside)
+	s.done("squash", "--report", "s.json", source, "oci:index:1")
+	reported := map[string]bool{}
+	for _, name := range []string{"r.json", "s.json"} {
+		var report any
+		if err := json.Unmarshal([]byte(s.read(name)), &report); err != nil {
+			t.Fatal(err)
+		}
+		leaves("", report, reported)
+	}
+	if got, want := slices.Sorted(maps.Keys(documented)), slices.Sorted(maps.Keys(reported)); !slices.Equal(got, want) {
+		t.Errorf("docs/report.md and a report differ (-: documented only, +: not documented):\n%s", lineDiff(strings.Join(got, "\n"), strings.Join(want, "\n")))
+	}
+}
+
+// documentedFields are the names in the tables below a heading.
+func documentedFields(doc, heading, prefix string) map[string]bool {
 	documented := map[string]bool{}
 	code := regexp.MustCompile("`([^`]+)`")
 	field := regexp.MustCompile(`^[a-z][a-z_0-9]*$`)
-	for _, row := range tableRows(string(doc), "") {
+	for _, row := range tableRows(doc, heading) {
 		var parts []string
 		for _, m := range code.FindAllStringSubmatch(row[1], -1) {
 			if field.MatchString(m[1]) {
@@ -136,25 +161,14 @@ func TestReportDocument(t *testing.T) {
 		}
 		for _, m := range code.FindAllStringSubmatch(row[0], -1) {
 			if len(parts) == 0 {
-				documented[m[1]] = true
+				documented[prefix+m[1]] = true
 			}
 			for _, p := range parts {
-				documented[m[1]+"."+p] = true
+				documented[prefix+m[1]+"."+p] = true
 			}
 		}
 	}
-	s := newSandbox(t)
-	s.saveReportFixture()
-	s.done(append(slices.Clone(reportFlags), "--report", "r.json", "oci:app:1", "oci:slim:1")...)
-	var report any
-	if err := json.Unmarshal([]byte(s.read("r.json")), &report); err != nil {
-		t.Fatal(err)
-	}
-	reported := map[string]bool{}
-	leaves("", report, reported)
-	if got, want := slices.Sorted(maps.Keys(documented)), slices.Sorted(maps.Keys(reported)); !slices.Equal(got, want) {
-		t.Errorf("docs/report.md and a report differ (-: documented only, +: not documented):\n%s", lineDiff(strings.Join(got, "\n"), strings.Join(want, "\n")))
-	}
+	return documented
 }
 
 // leaves collects the names of a document's values that hold no others.
@@ -283,8 +297,8 @@ func TestManyWarnings(t *testing.T) {
 	if n := strings.Count(o.err, "warning: layer "); n != 10 {
 		t.Errorf("%d warnings are shown, want 10", n)
 	}
-	var r struct{ Warnings []any }
-	if err := json.Unmarshal([]byte(s.read("r.json")), &r); err != nil || len(r.Warnings) != 25 {
-		t.Errorf("%d warnings in the report (%v), want 25", len(r.Warnings), err)
+	var r report
+	if err := json.Unmarshal([]byte(s.read("r.json")), &r); err != nil || len(r.Platforms[0].Warnings) != 25 {
+		t.Errorf("%d warnings in the report (%v), want 25", len(r.Platforms[0].Warnings), err)
 	}
 }

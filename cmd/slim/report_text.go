@@ -46,36 +46,53 @@ const shownWarnings = 10
 type textReport struct {
 	strings.Builder
 	r *report
+	// p is the image that is told of.
+	p *platformReport
 }
 
 func newTextReport(r *report, verbose bool) *textReport {
 	t := &textReport{r: r}
-	t.title()
-	t.sizes()
-	if verbose {
-		t.layers()
+	for i, p := range r.Platforms {
+		if t.p = p; i > 0 {
+			t.WriteByte('\n')
+		}
+		t.title()
+		t.sizes(p.Before, p.BaseKept, p.After)
+		if verbose {
+			t.layers()
+		}
+		t.savings()
+		t.base()
+		t.warnings()
 	}
-	t.savings()
-	t.base()
+	if len(r.Platforms) > 1 {
+		fmt.Fprintf(t, "\n%s to %s, %d platforms\n\n", r.Source.Reference, r.Target.Reference, len(r.Platforms))
+		t.sizes(r.Before, r.BaseKept, r.After)
+	}
 	if r.Verified {
 		fmt.Fprintf(t, "\nverified: the target was read back and holds what the source holds, less what was removed\n")
 	}
-	t.warnings()
+	t.notes(r.Notes)
+	t.invalidated()
 	return t
 }
 
 func (t *textReport) title() {
 	verb := "squashed"
 	switch {
-	case t.r.Unchanged:
+	case t.p.Unchanged:
 		verb = "nothing to do, copied"
 	case t.r.DryRun:
 		verb = "would be squashed"
 	}
-	if t.r.Unchanged && t.r.DryRun {
+	if t.p.Unchanged && t.r.DryRun {
 		verb = "nothing to do, would be copied"
 	}
-	fmt.Fprintf(t, "%s (%s) %s to %s\n\n", t.r.Source.Reference, t.r.Platform, verb, t.r.Target.Reference)
+	if len(t.r.Platforms) > 1 {
+		fmt.Fprintf(t, "%s: %s\n\n", t.p.Platform, verb)
+		return
+	}
+	fmt.Fprintf(t, "%s (%s) %s to %s\n\n", t.r.Source.Reference, t.p.Platform, verb, t.r.Target.Reference)
 }
 
 // table aligns numbers to the right, below their heads, and names to the left.
@@ -91,14 +108,13 @@ func (t *textReport) table(rows [][]string) {
 	w.Flush()
 }
 
-func (t *textReport) sizes() {
+func (t *textReport) sizes(before, base, after share.Sizes) {
 	row := func(name string, s share.Sizes) []string {
 		return []string{name, fmt.Sprint(s.Layers), size(s.Stored), size(s.Content)}
 	}
-	before, after := t.r.Before, t.r.After
 	rows := [][]string{{"", "layers", "stored", "files"}, row("before", before)}
-	if t.r.BaseKept.Layers > 0 {
-		rows = append(rows, row("base kept", t.r.BaseKept))
+	if base.Layers > 0 {
+		rows = append(rows, row("base kept", base))
 	}
 	t.table(append(rows, row("after", after), []string{
 		"saved", fmt.Sprint(before.Layers - after.Layers), saved(before.Stored, after.Stored), saved(before.Content, after.Content),
@@ -121,7 +137,7 @@ func saved(before, after int64) string {
 
 func (t *textReport) layers() {
 	rows := [][]string{{"layer", "stored", "files", "entries", "whiteouts", ""}}
-	for i, l := range t.r.Layers {
+	for i, l := range t.p.Layers {
 		kept := ""
 		if l.Kept {
 			kept = "kept"
@@ -133,25 +149,25 @@ func (t *textReport) layers() {
 }
 
 func (t *textReport) savings() {
-	if t.r.ShadowedBytes == 0 && len(t.r.Rules) == 0 {
+	if t.p.ShadowedBytes == 0 && len(t.p.Rules) == 0 {
 		return
 	}
 	rows := [][]string{{"saved by", "files", "paths"}}
-	if t.r.ShadowedBytes > 0 {
-		rows = append(rows, []string{"squashing", size(t.r.ShadowedBytes), ""})
+	if t.p.ShadowedBytes > 0 {
+		rows = append(rows, []string{"squashing", size(t.p.ShadowedBytes), ""})
 	}
-	for _, r := range t.r.Rules {
+	for _, r := range t.p.Rules {
 		rows = append(rows, []string{r.Rule, size(r.Bytes), fmt.Sprint(r.Paths)})
 	}
 	t.WriteByte('\n')
 	t.table(rows)
-	if t.r.SparedPaths > 0 {
-		fmt.Fprintf(t, "spared because links lead there: %s\n", count(t.r.SparedPaths, "path"))
+	if t.p.SparedPaths > 0 {
+		fmt.Fprintf(t, "spared because links lead there: %s\n", count(t.p.SparedPaths, "path"))
 	}
 }
 
 func (t *textReport) base() {
-	b := t.r.Base
+	b := t.p.Base
 	if b.JunkPaths > 0 {
 		fmt.Fprintf(t, "\njunk left in the base: %s in %s\n", size(b.JunkBytes), count(b.JunkPaths, "path"))
 	}
@@ -164,9 +180,9 @@ func (t *textReport) base() {
 }
 
 func (t *textReport) warnings() {
-	for i, w := range t.r.Warnings {
+	for i, w := range t.p.Warnings {
 		if i == shownWarnings {
-			fmt.Fprintf(t, "warning: %d more, --report lists them\n", len(t.r.Warnings)-i+t.r.Unlisted)
+			fmt.Fprintf(t, "warning: %d more, --report lists them\n", len(t.p.Warnings)-i+t.p.Unlisted)
 			break
 		}
 		switch {
@@ -178,7 +194,30 @@ func (t *textReport) warnings() {
 			fmt.Fprintf(t, "warning: %s\n", w.Text)
 		}
 	}
-	for _, n := range t.r.Notes {
+	t.notes(t.p.Notes)
+}
+
+func (t *textReport) notes(notes []string) {
+	for _, n := range notes {
 		fmt.Fprintf(t, "note: %s\n", n)
+	}
+}
+
+// shownInvalidated is how many documents the text lists; the JSON has all.
+const shownInvalidated = 10
+
+// invalidated is one note about all that names a digest that is replaced.
+func (t *textReport) invalidated() {
+	list := t.r.Invalidated
+	if len(list) == 0 {
+		return
+	}
+	fmt.Fprintf(t, "note: what names the digests that are replaced does not hold for the target and is left out: %s\n", count(len(list), "document"))
+	for i, d := range list {
+		if i == shownInvalidated {
+			fmt.Fprintf(t, "  %d more, --report lists them\n", len(list)-i)
+			return
+		}
+		fmt.Fprintf(t, "  %s of %s: %.200q\n", d.Digest, d.Subject, d.Kind)
 	}
 }

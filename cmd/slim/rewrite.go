@@ -12,15 +12,17 @@ import (
 
 	"slim/internal/flatten"
 	"slim/internal/image"
+	"slim/internal/layer"
 )
 
 // outputVersion names the form of the layers that are written; it changes when
 // the same input and flags give other bytes.
 const outputVersion = 1
 
-// rewrite edits the documents of the source for the written layer; the image is
+// rewrite edits the documents of the source for the written layers; the image is
 // the source's own when nothing was written.
-func rewrite(o *squashOptions, r *report, img *image.Image, base boundary, w *writtenLayer) (*image.Image, error) {
+func rewrite(o *squashOptions, r *platformReport, base boundary, w *writtenLayers) (*image.Image, error) {
+	img := r.img
 	if w == nil {
 		return img, nil
 	}
@@ -38,20 +40,20 @@ func rewrite(o *squashOptions, r *report, img *image.Image, base boundary, w *wr
 	} else if base.kept > 0 && img.Manifest == nil && !o.toDocker() {
 		r.warn("the archive has no registry blobs: its base layers are written uncompressed and shared with no other image; --base names an image whose blobs are kept")
 	}
-	if w.Written != nil {
-		l, err := newLayer(family, w)
+	for _, l := range w.layers {
+		described, err := newLayer(family, w.compression, l)
 		if err != nil {
 			return nil, err
 		}
-		edit.New = []image.Layer{l}
+		edit.New = append(edit.New, described)
 	}
 	return img.Rewrite(edit)
 }
 
-// newLayer describes the written layer for the documents.
-func newLayer(family types.MediaType, w *writtenLayer) (l image.Layer, err error) {
+// newLayer describes a written layer for the documents.
+func newLayer(family types.MediaType, c layer.Compression, w *layer.Written) (l image.Layer, err error) {
 	l = image.Layer{Size: w.Size, Open: w.Open}
-	if l.MediaType, err = image.LayerMediaType(family, string(w.compression)); err != nil {
+	if l.MediaType, err = image.LayerMediaType(family, string(c)); err != nil {
 		return l, err
 	}
 	if l.Digest, err = v1.NewHash(w.Digest); err != nil {

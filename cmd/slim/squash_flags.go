@@ -39,6 +39,7 @@ Examples:
 // squashOptions are the flags of slim squash, checked.
 type squashOptions struct {
 	source, target image.Ref
+	platforms      []string
 	base           *image.Ref
 	baseLayers     int
 	rules          *filter.Rules
@@ -70,7 +71,9 @@ func squashCommand(ctx context.Context, args []string, s stdio) error {
 		return err
 	}
 	defer o.progress.close()
-	r, err := squash(ctx, o)
+	w := newWork(o)
+	defer w.close()
+	r, err := w.squash(ctx)
 	o.progress.close()
 	if err != nil {
 		return err
@@ -84,6 +87,7 @@ func squashFlags(o *squashOptions, raw *rawFlags) *pflag.FlagSet {
 	fs.StringVar(&raw.base, "base", "", "keep the layers of this image `REF`, found by their diffIDs")
 	fs.IntVar(&o.baseLayers, "base-layers", -1, "keep the lowest `N` layers")
 	fs.Lookup("base-layers").DefValue = "0"
+	fs.StringArrayVar(&o.platforms, "platform", nil, "rewrite the image for `OS/ARCH[/VARIANT]` of an index (repeatable; all for Linux)")
 	fs.StringVar(&raw.remove, "remove", "default", "rule presets to apply: a `LIST`, none, or +name and -name to adjust the default")
 	fs.StringArrayVar(&raw.removePaths, "remove-path", nil, "remove what matches `GLOB` (repeatable)")
 	fs.StringArrayVar(&raw.keepPaths, "keep-path", nil, "keep what matches `GLOB`, whatever removes it (repeatable)")
@@ -263,7 +267,7 @@ func (o *squashOptions) checkFamily(img *image.Image) error {
 // toDocker reports whether the target is a docker-archive, which has no blobs of a
 // registry.
 func (o *squashOptions) toDocker() bool {
-	return o.target.Transport == image.DockerArchive || o.target.Transport == image.Stdio
+	return o.target.Transport.HoldsOne()
 }
 
 // compressionOf returns how the new layer is compressed, given the layers that it

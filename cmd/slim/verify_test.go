@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"slices"
 	"strings"
@@ -308,45 +309,11 @@ func TestVerifyCatchesABrokenWriter(t *testing.T) {
 // written.
 func (c spoiled) squash(s *sandbox, args []string) error {
 	s.t.Helper()
-	ctx := s.t.Context()
-	o := parsedOptions(s, args)
-	source, err := o.open(ctx, o.source, o.platform)
-	if err != nil {
-		return err
-	}
-	defer source.Close()
-	base, err := chooseBase(ctx, o, source.Image)
-	if err != nil {
-		return err
-	}
-	layers, err := readLayers(ctx, o, source.Image, base)
-	if err != nil {
-		return err
-	}
-	defer layers.Close()
-	files, err := flatten.Replay(entriesOf(layers), base.kept)
-	if err != nil {
-		return err
-	}
-	r := newReport(o, source.Image, base.kept)
-	r.addPlan(base.kept, planLayers(source.Image, layers, files), files.Final)
-	check := &proof{o: o, files: files, layers: layers, kept: base.kept, source: files.Final.Snapshot()}
-	pruned, err := files.Final.Prune(pruneOptions(o, files, layers))
-	if err != nil {
-		return err
-	}
-	r.addPruned(pruned)
-	written, err := c.write(ctx, o, layers, files)
-	if err != nil {
-		return err
-	}
-	defer written.Close()
-	result, err := rewrite(o, r, source.Image, base, written)
-	if err != nil {
-		return err
-	}
-	r.addResult(result, written)
-	return writeTarget(ctx, o, r, source.Image, result, check)
+	w := newWork(parsedOptions(s, args))
+	defer w.close()
+	w.encode = c.encode
+	_, err := w.squash(s.t.Context())
+	return err
 }
 
 func parsedOptions(s *sandbox, args []string) *squashOptions {
@@ -359,15 +326,8 @@ func parsedOptions(s *sandbox, args []string) *squashOptions {
 	return o
 }
 
-func (c spoiled) write(ctx context.Context, o *squashOptions, layers *layer.Set, files *flatten.Replayed) (*writtenLayer, error) {
-	changes, err := flatten.Diff(files.Base, files.Final, layers.Sum)
-	if err != nil {
-		return nil, err
-	}
-	if err := layers.Fetch(ctx, changes.Missing()); err != nil {
-		return nil, err
-	}
-	items := slices.Collect(changes.Items())
+func (c spoiled) encode(ctx context.Context, all iter.Seq[flatten.Item], from layer.BodyFunc, o layer.WriteOptions) (*layer.Written, error) {
+	items := slices.Collect(all)
 	var victim *flatten.Inode
 	for _, it := range items {
 		if it.Path == c.path && c.body != nil {
@@ -378,7 +338,7 @@ func (c spoiled) write(ctx context.Context, o *squashOptions, layers *layer.Set,
 		items = c.items(items)
 	}
 	body := func(n *flatten.Inode) (*io.SectionReader, error) {
-		r, err := layers.Body(n)
+		r, err := from(n)
 		if err != nil || n != victim {
 			return r, err
 		}
@@ -386,8 +346,7 @@ func (c spoiled) write(ctx context.Context, o *squashOptions, layers *layer.Set,
 		text := c.body(string(b))
 		return io.NewSectionReader(strings.NewReader(text), 0, int64(len(text))), err
 	}
-	w, err := layer.Write(ctx, slices.Values(items), body, layer.WriteOptions{TempDir: o.tempDir, Compression: layer.Gzip})
-	return &writtenLayer{w, layer.Gzip}, err
+	return layer.Write(ctx, slices.Values(items), body, o)
 }
 
 // TestVerifyCountsWhatIsGone spoils what is compared in place of what is written.
@@ -413,7 +372,7 @@ func TestVerifyCountsWhatIsGone(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer source.Close()
-			layers, err := readLayers(ctx, o, source.Image, boundary{})
+			layers, err := newWork(o).readLayers(ctx, source.Image, boundary{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -240,9 +240,9 @@ func entryNames(entries []descriptor) string {
 	return strings.Join(list, ", ")
 }
 
-// indexEntry is the entry of an image in the index of a layout.
-func indexEntry(img *Image, name string) (json.RawMessage, error) {
-	d := v1.Descriptor{MediaType: img.MediaType, Digest: img.Digest, Size: int64(len(img.Manifest))}
+// indexEntry is the entry of a document in the index of a layout.
+func indexEntry(doc *document, name string) (json.RawMessage, error) {
+	d := v1.Descriptor{MediaType: doc.mediaType, Digest: doc.digest, Size: int64(len(doc.raw))}
 	if name != "" {
 		d.Annotations = map[string]string{refNameAnnotation: name}
 	}
@@ -305,7 +305,7 @@ func sameName(entries []descriptor, name string) []int {
 	return same
 }
 
-// layoutWriter writes one image into a layout directory while it holds the
+// layoutWriter writes an image or index into a layout directory while it holds the
 // layout's lock, and takes back what it created if it does not come to the
 // end.
 type layoutWriter struct {
@@ -314,26 +314,22 @@ type layoutWriter struct {
 	created []string // in order of creation
 }
 
-// writeLayout adds an image to a layout directory, which is created if need
-// be.
-func writeLayout(ctx context.Context, target Ref, img *Image, o Options) (string, error) {
+// writeLayout adds a document to a layout directory, which is created if need
+// be. images are those that can be proved.
+func writeLayout(ctx context.Context, target Ref, doc *document, images []*Image, o Options) (string, error) {
 	if _, ok := target.Digest(); ok {
 		return "", &UsageError{Msg: fmt.Sprintf("%s names a digest; a target is written under a name", target), Hint: "write oci:DIR:NAME"}
-	}
-	img, err := completeImage(ctx, img, types.OCIManifestSchema1)
-	if err != nil {
-		return "", err
 	}
 	w, err := lockLayout(ctx, target.Path)
 	if err != nil {
 		return "", err
 	}
 	defer w.lock.Close()
-	if err := w.write(ctx, img, target.Name, o.Prove); err != nil {
+	if err := w.write(ctx, doc, images, target.Name, o); err != nil {
 		w.rollback()
 		return "", err
 	}
-	return img.Digest.String(), nil
+	return doc.digest.String(), nil
 }
 
 // lockLayout creates the directory and the file that is locked, oci-layout,
@@ -380,8 +376,8 @@ func checkLayoutTarget(dir string) error {
 
 // write puts blobs first and the index last, so that whoever reads the layout
 // meanwhile sees the old state or the new one.
-func (w *layoutWriter) write(ctx context.Context, img *Image, name string, prove func(context.Context, *Image) error) error {
-	entry, err := indexEntry(img, name)
+func (w *layoutWriter) write(ctx context.Context, doc *document, images []*Image, name string, o Options) error {
+	entry, err := indexEntry(doc, name)
 	if err != nil {
 		return err
 	}
@@ -391,7 +387,7 @@ func (w *layoutWriter) write(ctx context.Context, img *Image, name string, prove
 	}
 	removeLeftovers(w.dir)
 	removeLeftovers(filepath.Join(w.dir, layoutBlobs, "sha256"))
-	for _, b := range imageBlobs(img) {
+	for _, b := range doc.stored() {
 		if err := w.blob(ctx, b); err != nil {
 			return err
 		}
@@ -399,14 +395,8 @@ func (w *layoutWriter) write(ctx context.Context, img *Image, name string, prove
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	if prove != nil {
-		back, err := w.readBack(ctx, img)
-		if err != nil {
-			return fmt.Errorf("reading back: %w", err)
-		}
-		if err := prove(ctx, back); err != nil {
-			return err
-		}
+	if err := w.prove(ctx, images, o); err != nil {
+		return err
 	}
 	if info, err := w.lock.Stat(); err == nil && info.Size() == 0 {
 		if _, err := w.lock.WriteString(layoutContent); err != nil {
@@ -419,11 +409,23 @@ func (w *layoutWriter) write(ctx context.Context, img *Image, name string, prove
 	}, nil)
 }
 
-// readBack reads an image from the layout's blobs, which the index does not name
-// yet.
-func (w *layoutWriter) readBack(ctx context.Context, img *Image) (*Image, error) {
+// prove has images proved that are read from the layout's blobs, which the index
+// does not name yet.
+func (w *layoutWriter) prove(ctx context.Context, images []*Image, o Options) error {
+	if o.Prove == nil {
+		return nil
+	}
 	from := walk{store: layoutStore{dirFiles(w.dir)}, ref: "oci:" + w.dir}
-	return from.load(ctx, descriptor{MediaType: img.MediaType, Digest: img.Digest, Size: int64(len(img.Manifest))})
+	for _, img := range images {
+		back, err := from.load(ctx, descriptor{MediaType: img.MediaType, Digest: img.Digest, Size: int64(len(img.Manifest))})
+		if err != nil {
+			return fmt.Errorf("reading back: %w", err)
+		}
+		if err := o.Prove(ctx, back); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // index returns the layout's index with the entry in it. It also notes what

@@ -7,8 +7,6 @@ import (
 	"io"
 	"path"
 	"time"
-
-	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // openOCIArchive opens an image of a layout in a tar file.
@@ -20,26 +18,22 @@ func openOCIArchive(ref Ref, a *archive) (*Source, error) {
 	return &Source{tree: w.tree}, nil
 }
 
-// writeOCIArchive writes an image as a layout in a tar file. The same image
+// writeOCIArchive writes a document as a layout in a tar file. The same document
 // gives the same bytes.
-func writeOCIArchive(ctx context.Context, target Ref, img *Image, o Options) (string, error) {
+func writeOCIArchive(ctx context.Context, target Ref, doc *document, o Options) (string, error) {
 	if _, ok := target.Digest(); ok {
 		return "", &UsageError{Msg: fmt.Sprintf("%s names a digest; a target is written under a name", target), Hint: "write oci-archive:FILE:NAME"}
 	}
-	img, err := completeImage(ctx, img, types.OCIManifestSchema1)
+	err := writeArchive(ctx, target, o, func(tw *tarWriter) error { return tw.layout(ctx, doc, target.Name) })
 	if err != nil {
 		return "", err
 	}
-	err = writeArchive(ctx, target, o, func(tw *tarWriter) error { return tw.layout(ctx, img, target.Name) })
-	if err != nil {
-		return "", err
-	}
-	return img.Digest.String(), nil
+	return doc.digest.String(), nil
 }
 
-// layout writes the members of a layout with one image.
-func (tw *tarWriter) layout(ctx context.Context, img *Image, name string) error {
-	entry, err := indexEntry(img, name)
+// layout writes the members of a layout with one entry.
+func (tw *tarWriter) layout(ctx context.Context, doc *document, name string) error {
+	entry, err := indexEntry(doc, name)
 	if err != nil {
 		return err
 	}
@@ -50,7 +44,7 @@ func (tw *tarWriter) layout(ctx context.Context, img *Image, name string) error 
 		return err
 	}
 	dirs := map[string]bool{}
-	for _, b := range imageBlobs(img) {
+	for _, b := range doc.stored() {
 		dir := path.Dir(blobName(b.Digest))
 		for _, d := range []string{path.Dir(dir), dir} {
 			if dirs[d] {

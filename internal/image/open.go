@@ -60,17 +60,11 @@ type Source struct {
 
 // catalog is what a source offers to choose from.
 type catalog struct {
-	images []candidate
+	images []*node
 	// notes tell what is beside the images, attestations for one.
 	notes []string
 	// absent tells which images the source names and does not hold.
 	absent []string
-}
-
-// candidate is one image of a source.
-type candidate struct {
-	platform v1.Platform
-	load     func(context.Context) (*Image, error)
 }
 
 // Open opens the image, or the images for several platforms, that ref names.
@@ -155,21 +149,8 @@ func (s *Source) Image(ctx context.Context, platform string) (*Image, error) {
 	return img, nil
 }
 
-// image loads the candidate.
-func (c candidate) image(ctx context.Context) (*Image, error) {
-	loaded, err := c.load(ctx)
-	if err != nil {
-		return nil, err
-	}
-	img := *loaded
-	if a, b := normalize(c.platform), normalize(img.Platform); a.OS != b.OS || a.Architecture != b.Architecture {
-		img.Notes = append(slices.Clone(img.Notes), fmt.Sprintf("the index says %q, the image's config %q", c.platform, img.Platform))
-	}
-	return &img, nil
-}
-
 // choose selects one image; its notes tell what was left out.
-func (c *catalog) choose(want *v1.Platform) (candidate, []string, error) {
+func (c *catalog) choose(want *v1.Platform) (*node, []string, error) {
 	if want != nil {
 		return c.match(*want)
 	}
@@ -177,7 +158,7 @@ func (c *catalog) choose(want *v1.Platform) (candidate, []string, error) {
 	for _, p := range c.absent {
 		notes = append(notes, p+" was left out")
 	}
-	var run, windows []candidate
+	var run, windows []*node
 	for _, i := range c.images {
 		if strings.EqualFold(i.platform.OS, "windows") {
 			windows = append(windows, i)
@@ -193,15 +174,15 @@ func (c *catalog) choose(want *v1.Platform) (candidate, []string, error) {
 	case len(run) == 0 && len(windows) > 0:
 		return windows[0], nil, nil // which says why it is refused
 	case len(run) == 0:
-		return candidate{}, nil, &HintError{Err: errors.New("the source holds no image" + c.absence()), Hint: "name another image"}
+		return nil, nil, &HintError{Err: errors.New("the source holds no image" + c.absence()), Hint: "name another image"}
 	}
-	return candidate{}, nil, &UsageError{Msg: "the source holds images for several platforms: " + platforms(run), Hint: "select one with --platform"}
+	return nil, nil, &UsageError{Msg: "the source holds images for several platforms: " + platforms(run), Hint: "select one with --platform"}
 }
 
 // match selects the image for a platform: the one with the same variant, or,
 // where no variant is asked for, the only one there is.
-func (c *catalog) match(want v1.Platform) (candidate, []string, error) {
-	var exact, other []candidate
+func (c *catalog) match(want v1.Platform) (*node, []string, error) {
+	var exact, other []*node
 	for _, i := range c.images {
 		have, spec := normalize(i.platform), normalize(want)
 		switch {
@@ -222,12 +203,12 @@ func (c *catalog) match(want v1.Platform) (candidate, []string, error) {
 	case 1:
 		return found[0], slices.Concat(c.notes, duplicates), nil
 	case 0:
-		return candidate{}, nil, &UsageError{
+		return nil, nil, &UsageError{
 			Msg:  fmt.Sprintf("the source holds no image for %q%s", want, c.absence()),
 			Hint: "it holds " + cmp.Or(platforms(c.images), "none"),
 		}
 	}
-	return candidate{}, nil, &UsageError{Msg: fmt.Sprintf("several images match %q: %s", want, platforms(found)), Hint: "name the variant with --platform"}
+	return nil, nil, &UsageError{Msg: fmt.Sprintf("several images match %q: %s", want, platforms(found)), Hint: "name the variant with --platform"}
 }
 
 // absence words what the source names and does not hold.
@@ -240,7 +221,7 @@ func (c *catalog) absence() string {
 
 // firstOfEach keeps the first image for each platform: the first matching
 // entry of an index should be used.
-func firstOfEach(images []candidate) (kept []candidate, notes []string) {
+func firstOfEach(images []*node) (kept []*node, notes []string) {
 	seen := map[string]bool{}
 	for _, i := range images {
 		key := normalize(i.platform).String()
@@ -255,7 +236,7 @@ func firstOfEach(images []candidate) (kept []candidate, notes []string) {
 }
 
 // platforms lists the images' platforms for a message.
-func platforms(images []candidate) string {
+func platforms(images []*node) string {
 	var list []string
 	for _, i := range images {
 		if p := fmt.Sprintf("%.100q", i.platform.String()); !slices.Contains(list, p) {

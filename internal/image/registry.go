@@ -21,7 +21,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sync/errgroup"
 )
@@ -351,19 +350,15 @@ func entryFor(auths map[string]clitypes.AuthConfig, target authn.Resource) *clit
 	}
 }
 
-// writeRegistry pushes blobs in parallel and the manifest after all of them,
-// so that no tag ever names an incomplete image.
-func writeRegistry(ctx context.Context, target Ref, img *Image, o Options) (string, error) {
+// writeRegistry pushes all blobs, then the documents from below, and the root
+// under its tag after all of them, so that no tag ever names an incomplete image.
+func writeRegistry(ctx context.Context, target Ref, doc *document, images []*Image, o Options) (string, error) {
 	ref, err := o.registryReference(target)
 	if err != nil {
 		return "", err
 	}
-	img, err = completeImage(ctx, img, types.DockerManifestSchema2)
-	if err != nil {
-		return "", err
-	}
-	if d, ok := ref.(name.Digest); ok && d.DigestStr() != img.Digest.String() {
-		return "", &UsageError{Msg: fmt.Sprintf("%s names a digest, and the image to write has %s", target, img.Digest), Hint: "name a tag"}
+	if d, ok := ref.(name.Digest); ok && d.DigestStr() != doc.digest.String() {
+		return "", &UsageError{Msg: fmt.Sprintf("%s names a digest, and the image to write has %s", target, doc.digest), Hint: "name a tag"}
 	}
 	opts, err := o.remoteOptions()
 	if err != nil {
@@ -374,25 +369,28 @@ func writeRegistry(ctx context.Context, target Ref, img *Image, o Options) (stri
 		return "", err
 	}
 	typed := target.Name
-	if err := pushBlobs(ctx, pusher, ref.Context(), img, o.Jobs); err != nil {
+	if err := pushBlobs(ctx, pusher, ref.Context(), doc, o.Jobs); err != nil {
 		return "", explainRegistry(err, typed, ref.Context().Registry)
 	}
-	line := repositoryTyped(typed) + "@" + img.Digest.String()
+	if err := pushChildren(ctx, pusher, ref.Context(), doc); err != nil {
+		return "", explainRegistry(fmt.Errorf("writing the manifest: %w", err), typed, ref.Context().Registry)
+	}
+	line := repositoryTyped(typed) + "@" + doc.digest.String()
 	if o.Prove != nil {
-		if err := proveRegistry(ctx, pusher, ref.Context().Digest(img.Digest.String()), line, img, o); err != nil {
+		if err := proveRegistry(ctx, pusher, ref.Context().Digest(doc.digest.String()), line, doc, o); err != nil {
 			return "", err
 		}
 	}
-	if err := pusher.Put(ctx, ref, rawManifest{img}); err != nil {
+	if err := pusher.Put(ctx, ref, rawManifest{doc}); err != nil {
 		return "", explainRegistry(fmt.Errorf("writing the manifest: %w", err), typed, ref.Context().Registry)
 	}
 	return line, nil
 }
 
-// proveRegistry pushes the manifest without a tag, reads the image back and has it
+// proveRegistry pushes the root without a tag, reads the images back and has them
 // proved.
-func proveRegistry(ctx context.Context, pusher *remote.Pusher, ref name.Digest, line string, img *Image, o Options) error {
-	if err := pusher.Put(ctx, ref, rawManifest{img}); err != nil {
+func proveRegistry(ctx context.Context, pusher *remote.Pusher, ref name.Digest, line string, doc *document, o Options) error {
+	if err := pusher.Put(ctx, ref, rawManifest{doc}); err != nil {
 		return fmt.Errorf("writing the manifest: %w", err)
 	}
 	s, err := openRegistry(ctx, Ref{Transport: Registry, Name: line}, o)
@@ -403,33 +401,46 @@ func proveRegistry(ctx context.Context, pusher *remote.Pusher, ref name.Digest, 
 	return s.prove(ctx, o)
 }
 
+func pushChildren(ctx context.Context, pusher *remote.Pusher, repo name.Repository, doc *document) error {
+	for _, c := range doc.children {
+		if err := pushChildren(ctx, pusher, repo, c); err != nil {
+			return err
+		}
+		if err := pusher.Put(ctx, repo.Digest(c.digest.String()), rawManifest{c}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // pushBlobs uploads config and layers, each once. Foreign layers stay where
 // their urls say.
-func pushBlobs(ctx context.Context, pusher *remote.Pusher, repo name.Repository, img *Image, jobs int) error {
+func pushBlobs(ctx context.Context, pusher *remote.Pusher, repo name.Repository, doc *document, jobs int) error {
 	if jobs <= 0 {
 		jobs = defaultJobs
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(jobs)
 	seen := map[v1.Hash]bool{}
-	for i, l := range img.Layers {
-		if l.Foreign || seen[l.Digest] {
-			continue
-		}
-		seen[l.Digest] = true
-		g.Go(func() error {
-			if err := pusher.Upload(ctx, repo, mountable(ctx, l, repo)); err != nil {
-				return fmt.Errorf("writing layer %d (%s): %w", i+1, l.Digest, err)
+	var below func(*document)
+	below = func(d *document) {
+		for _, l := range d.blobs {
+			if seen[l.Digest] {
+				continue
 			}
-			return nil
-		})
-	}
-	g.Go(func() error {
-		if err := pusher.Upload(ctx, repo, static.NewLayer(img.Config, types.OCIConfigJSON)); err != nil {
-			return fmt.Errorf("writing the config: %w", err)
+			seen[l.Digest] = true
+			g.Go(func() error {
+				if err := pusher.Upload(ctx, repo, mountable(ctx, l, repo)); err != nil {
+					return fmt.Errorf("writing blob %s: %w", l.Digest, err)
+				}
+				return nil
+			})
 		}
-		return nil
-	})
+		for _, c := range d.children {
+			below(c)
+		}
+	}
+	below(doc)
 	return g.Wait()
 }
 
@@ -470,10 +481,10 @@ func (u *upload) Uncompressed() (io.ReadCloser, error) {
 }
 
 // rawManifest puts a manifest as the bytes it is.
-type rawManifest struct{ img *Image }
+type rawManifest struct{ doc *document }
 
 // RawManifest implements remote.Taggable.
-func (m rawManifest) RawManifest() ([]byte, error) { return m.img.Manifest, nil }
+func (m rawManifest) RawManifest() ([]byte, error) { return m.doc.raw, nil }
 
 // MediaType makes the client send the manifest's own type.
-func (m rawManifest) MediaType() (types.MediaType, error) { return m.img.MediaType, nil }
+func (m rawManifest) MediaType() (types.MediaType, error) { return m.doc.mediaType, nil }

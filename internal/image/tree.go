@@ -55,6 +55,19 @@ type node struct {
 	err error
 }
 
+// image loads the image of a node.
+func (n *node) image(ctx context.Context) (*Image, error) {
+	loaded, err := n.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	img := *loaded
+	if a, b := normalize(n.platform), normalize(img.Platform); a.OS != b.OS || a.Architecture != b.Architecture {
+		img.Notes = append(slices.Clone(img.Notes), fmt.Sprintf("the index says %q, the image's config %q", n.platform, img.Platform))
+	}
+	return &img, nil
+}
+
 // entry is a descriptor, in an index or as the root of a source, and what it
 // leads to. One node may have several.
 type entry struct {
@@ -98,7 +111,7 @@ func (t *tree) catalog() (*catalog, error) {
 		case n.err != nil:
 			refused = append(refused, n.err)
 		case n.kind == imageNode:
-			c.images = append(c.images, candidate{platform: n.platform, load: n.load})
+			c.images = append(c.images, n)
 		case n.kind == attestationNode:
 			attestations++
 		case n.kind == otherNode:
@@ -297,15 +310,15 @@ func (w *walk) image(ctx context.Context, d descriptor, manifest []byte) (*Image
 			return nil, fmt.Errorf("reading %s: layer %d: %w", ref, i+1, missingBlob(l.Digest, fs.ErrNotExist))
 		}
 		l.origin = w.store.origin()
-		l.Open = w.opener(l.Digest)
+		l.Open = openerOf(w.store, l.Digest)
 	}
 	return img, nil
 }
 
-// opener returns what opens a layer's blob. The urls of a foreign layer are
+// openerOf returns what opens a layer's blob. The urls of a foreign layer are
 // not among the places where it looks.
-func (w *walk) opener(h v1.Hash) func(context.Context) (io.ReadCloser, error) {
-	return func(ctx context.Context) (io.ReadCloser, error) { return w.store.blob(ctx, h) }
+func openerOf(store blobStore, h v1.Hash) func(context.Context) (io.ReadCloser, error) {
+	return func(ctx context.Context) (io.ReadCloser, error) { return store.blob(ctx, h) }
 }
 
 // config reads an image config.

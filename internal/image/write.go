@@ -32,21 +32,57 @@ func Write(ctx context.Context, target Ref, img *Image, o Options) (line string,
 		return "", err
 	}
 	switch target.Transport {
-	case Registry:
-		line, err = writeRegistry(ctx, target, img, o)
-	case OCI:
-		line, err = writeLayout(ctx, target, img, o)
-	case OCIArchive:
-		line, err = writeOCIArchive(ctx, target, img, o)
 	case DockerArchive, Stdio:
 		line, err = writeDockerArchive(ctx, target, img, o)
 	default:
-		err = &UsageError{Msg: fmt.Sprintf("%s cannot be written", target)}
+		if img, err = completeImage(ctx, img, target.Transport.family()); err == nil {
+			line, err = writeDocument(ctx, target, img.document(), []*Image{img}, o)
+		}
 	}
 	if err != nil {
 		return "", fmt.Errorf("writing %s: %w", target, err)
 	}
 	return line, nil
+}
+
+// WriteIndex writes an index with all that it leads to, as Write does an image. A
+// target that holds one image is a *UsageError.
+func WriteIndex(ctx context.Context, target Ref, index *Index, o Options) (string, error) {
+	if target.Transport.HoldsOne() {
+		return "", &UsageError{Msg: fmt.Sprintf("%s holds one image and no index", target), Hint: "select a platform with --platform"}
+	}
+	for _, img := range index.Images {
+		if err := checkConsistent(img); err != nil {
+			return "", err
+		}
+	}
+	line, err := writeDocument(ctx, target, index.root, index.Images, o)
+	if err != nil {
+		return "", fmt.Errorf("writing %s: %w", target, err)
+	}
+	return line, nil
+}
+
+// family is the media type of the manifests that a target usually holds.
+func (t Transport) family() types.MediaType {
+	if t == Registry {
+		return types.DockerManifestSchema2
+	}
+	return types.OCIManifestSchema1
+}
+
+// writeDocument writes an image or an index to a target that stores documents as
+// they are. images are those in it that are to be proved.
+func writeDocument(ctx context.Context, target Ref, doc *document, images []*Image, o Options) (string, error) {
+	switch target.Transport {
+	case Registry:
+		return writeRegistry(ctx, target, doc, images, o)
+	case OCI:
+		return writeLayout(ctx, target, doc, images, o)
+	case OCIArchive:
+		return writeOCIArchive(ctx, target, doc, o)
+	}
+	return "", &UsageError{Msg: fmt.Sprintf("%s cannot be written", target)}
 }
 
 // CheckTarget finds, before any work, what keeps a target from being written: a
@@ -209,20 +245,6 @@ func completeImage(ctx context.Context, img *Image, family types.MediaType) (*Im
 	return c, nil
 }
 
-// imageBlobs are the blobs of an image in the form of layers, each once:
-// manifest, config and all layers but foreign ones.
-func imageBlobs(img *Image) []Layer {
-	blobs := []Layer{memoryBlob(img.Manifest, img.Digest.Algorithm), memoryBlob(img.Config, configAlgorithm(img))}
-	seen := map[v1.Hash]bool{}
-	for _, l := range img.Layers {
-		if !l.Foreign && !seen[l.Digest] {
-			seen[l.Digest] = true
-			blobs = append(blobs, l)
-		}
-	}
-	return blobs
-}
-
 // configAlgorithm is the digest algorithm by which the manifest names the
 // config.
 func configAlgorithm(img *Image) string {
@@ -283,13 +305,18 @@ func writeArchive(ctx context.Context, target Ref, o Options, fill func(*tarWrit
 	})
 }
 
-// prove has the only image of a source proved.
+// prove has the images of a source proved.
 func (s *Source) prove(ctx context.Context, o Options) error {
-	img, err := s.Image(ctx, "")
+	sel, err := s.Select(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("reading back: %w", err)
 	}
-	return o.Prove(ctx, img)
+	for _, img := range sel.Images {
+		if err := o.Prove(ctx, img); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // targetFile returns the path to write a file target at: behind a symbolic

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"iter"
+
+	"slim/internal/filter"
+	"slim/internal/flatten"
+	"slim/internal/image"
+	"slim/internal/layer"
+	"slim/internal/share"
+)
+
+// readLayers reads every layer once; of kept layers no contents are stored.
+func (w *work) readLayers(ctx context.Context, img *image.Image, base boundary) (*layer.Set, error) {
+	o := w.o
+	blobs, err := blobsOf(img, base.kept)
+	if err != nil {
+		return nil, err
+	}
+	// What the result will refer to is what is read.
+	for i, l := range base.keptLayers(img) {
+		blobs[i] = blobOf(l)
+	}
+	p := o.progress.reading(blobs)
+	defer p.done()
+	return layer.Read(ctx, p.blobs, layer.ReadOptions{TempDir: o.tempDir, Jobs: o.jobs})
+}
+
+// digestText is empty for a member of an archive that has no digest of its own.
+func digestText(l image.Layer) string {
+	if l.Digest.Hex == "" {
+		return ""
+	}
+	return l.Digest.String()
+}
+
+func entriesOf(s *layer.Set) []iter.Seq2[flatten.Entry, error] {
+	entries := make([]iter.Seq2[flatten.Entry, error], len(s.Layers))
+	for i := range s.Layers {
+		entries[i] = s.Entries(i)
+	}
+	return entries
+}
+
+func planLayers(img *image.Image, s *layer.Set, files *flatten.Replayed) []share.Layer {
+	layers := make([]share.Layer, len(s.Layers))
+	for i, l := range s.Layers {
+		layers[i] = share.Layer{Stored: img.Layers[i].Size, Inflated: l.Inflated, Stats: files.Layers[i]}
+	}
+	return layers
+}
+
+func pruneOptions(o *squashOptions, files *flatten.Replayed, s *layer.Set) flatten.PruneOptions {
+	opts := flatten.PruneOptions{Base: files.Base, HideBase: o.baseJunk == "hide", Content: s.Sum}
+	if !o.rules.Empty() {
+		opts.Match = matcher(o.rules)
+	}
+	return opts
+}
+
+func matcher(rules *filter.Rules) func(string, *flatten.Inode, func(string) bool) flatten.Verdict {
+	return func(path string, n *flatten.Inode, exists func(string) bool) flatten.Verdict {
+		v := rules.Match(path, fileMode(n.Kind), exists)
+		return flatten.Verdict{Rule: v.Rule, User: v.User, Guarded: v.Guarded}
+	}
+}
+
+// writeLayer encodes the changeset, unless the source already is what would be
+// written: then it returns nil.
+func (w *work) writeLayer(ctx context.Context, r *platformReport, base boundary, s *layer.Set, c *flatten.Changeset) (*writtenLayers, error) {
+	o := w.o
+	out := &writtenLayers{compression: o.compressionOf(r.img, s.Layers[r.kept:])}
+	if done, err := nothingToDo(ctx, o, r, base, s, c); done || err != nil {
+		return nil, err
+	}
+	if err := s.Fetch(ctx, c.Missing()); err != nil {
+		return nil, err
+	}
+	if r.kept > 0 && c.Empty() {
+		return out, nil
+	}
+	p := o.progress.writing(c)
+	defer p.done()
+	written, err := w.encode(ctx, c.Items(), p.body(s.Body), layer.WriteOptions{TempDir: o.tempDir, Compression: out.compression, Level: o.level})
+	if err != nil {
+		return nil, err
+	}
+	out.layers = append(out.layers, written)
+	w.written = append(w.written, written)
+	return out, nil
+}
+
+// nothingToDo reports whether the layers above the boundary already are as a
+// squash would leave them.
+func nothingToDo(ctx context.Context, o *squashOptions, r *platformReport, base boundary, s *layer.Set, c *flatten.Changeset) (bool, error) {
+	upper := s.Layers[r.kept:]
+	if len(upper) > 1 || len(r.Rules) > 0 {
+		return false, nil
+	}
+	if changes, err := o.changesImage(upper, r.img, base); changes || err != nil {
+		return false, err
+	}
+	if r.plan.Done {
+		return true, nil
+	}
+	if err := s.Fetch(ctx, c.Missing()); err != nil {
+		return false, err
+	}
+	id, _, err := layer.DiffID(ctx, c.Items(), s.Body)
+	return id == r.img.Layers[r.kept].DiffID.String(), err
+}
+
+// writtenLayers are the new layers, bottom first; none if there is nothing above
+// the base.
+type writtenLayers struct {
+	layers      []*layer.Written
+	compression layer.Compression
+}

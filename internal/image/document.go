@@ -1,0 +1,120 @@
+package image
+
+import (
+	"context"
+	"fmt"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// document is a manifest or an index as it is stored, with what it refers to.
+type document struct {
+	mediaType types.MediaType
+	digest    v1.Hash
+	raw       []byte
+	// blobs are config and layers, each once, foreign ones left out.
+	blobs    []Layer
+	children []*document
+}
+
+// document returns an image in the form in which it is written. Its manifest is
+// not nil.
+func (img *Image) document() *document {
+	d := &document{mediaType: img.MediaType, digest: img.Digest, raw: img.Manifest}
+	d.blobs = append(d.blobs, memoryBlob(img.Config, configAlgorithm(img)))
+	seen := map[v1.Hash]bool{}
+	for _, l := range img.Layers {
+		if !l.Foreign && !seen[l.Digest] {
+			seen[l.Digest] = true
+			d.blobs = append(d.blobs, l)
+		}
+	}
+	return d
+}
+
+// stored are all blobs of a document and of those below it as a layout holds
+// them, documents included, each once and parents first.
+func (d *document) stored() []Layer {
+	seen := map[v1.Hash]bool{}
+	var blobs []Layer
+	add := func(l Layer) {
+		if !seen[l.Digest] {
+			seen[l.Digest] = true
+			blobs = append(blobs, l)
+		}
+	}
+	var below func(*document)
+	below = func(d *document) {
+		add(memoryBlob(d.raw, d.digest.Algorithm))
+		for _, b := range d.blobs {
+			add(b)
+		}
+		for _, c := range d.children {
+			below(c)
+		}
+	}
+	below(d)
+	return blobs
+}
+
+// copied is a document that is copied as it is, whatever it is: its bytes, the
+// blobs that it names, and the documents below it.
+func copied(ctx context.Context, store blobStore, d descriptor, depth int) (*document, error) {
+	if depth > maxIndexDepth {
+		return nil, fmt.Errorf("copying %s: more than %d documents within one another", d.Digest, maxIndexDepth)
+	}
+	rc, err := store.manifest(ctx, d.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("copying %s: %w", d.Digest, err)
+	}
+	raw, err := readDocument(rc, d.Digest, d.Size, maxManifestSize)
+	if err != nil {
+		return nil, fmt.Errorf("copying: %w", err)
+	}
+	doc := &document{mediaType: d.MediaType, digest: d.Digest, raw: raw}
+	blobs, children := references(raw)
+	for _, b := range blobs {
+		if !b.isForeign() {
+			doc.blobs = append(doc.blobs, storedLayer(store, b))
+		}
+	}
+	for _, c := range children {
+		below, err := copied(ctx, store, c, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		doc.children = append(doc.children, below)
+	}
+	return doc, nil
+}
+
+// references are the descriptors in a document of any type. What is not
+// understood refers to nothing.
+func references(raw []byte) (blobs, children []descriptor) {
+	if checkDocument(raw, maxManifestSize) != nil {
+		return nil, nil
+	}
+	doc, err := parseMap(raw)
+	if err != nil {
+		return nil, nil
+	}
+	if config, err := requiredDescriptor(doc, "config"); err == nil {
+		blobs = append(blobs, config)
+	}
+	for _, name := range []string{"layers", "blobs"} {
+		list, err := requiredDescriptors(doc, name)
+		if err == nil {
+			blobs = append(blobs, list...)
+		}
+	}
+	if list, err := requiredDescriptors(doc, "manifests"); err == nil {
+		children = list
+	}
+	return blobs, children
+}
+
+// storedLayer is a blob of a store.
+func storedLayer(store blobStore, d descriptor) Layer {
+	return Layer{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, origin: store.origin(), Open: openerOf(store, d.Digest)}
+}

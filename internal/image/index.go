@@ -1,0 +1,310 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// Index is an image index, or Docker's manifest list, that is to be written.
+type Index struct {
+	// Digest and MediaType are those of Raw.
+	Digest    v1.Hash
+	MediaType types.MediaType
+	// Raw is the index as it is stored.
+	Raw []byte
+	// Images are the rewritten images in it, in order.
+	Images []*Image
+
+	root *document
+}
+
+// IndexRewrite says what else changes in an index whose images were rewritten.
+type IndexRewrite struct {
+	// Family is the manifest media type of the images; the index is of the same
+	// family. Empty: the source's.
+	Family types.MediaType
+	// DropBase removes annotations about the base of the images, which was
+	// squashed.
+	DropBase bool
+}
+
+// Rewrite returns the index of the source with the results in the place of
+// Images. Order, annotations, platforms and what is not an image stay as they
+// are; attestations of images that changed are left out. A source without an
+// index gets one for several images.
+func (s *Selection) Rewrite(ctx context.Context, results []*Image, r IndexRewrite) (*Index, error) {
+	w := &indexRewriter{ctx: ctx, sel: s, how: r, copies: map[v1.Hash]*document{}}
+	for _, img := range results {
+		complete, err := completeImage(ctx, img, types.OCIManifestSchema1)
+		if err != nil {
+			return nil, err
+		}
+		w.results = append(w.results, complete)
+	}
+	w.changed = s.changed(w.results)
+	var root *document
+	var err error
+	if s.root != nil {
+		root, err = w.index(s.root)
+	} else {
+		root, err = w.made()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("rewriting the index: %w", err)
+	}
+	if _, err := parseIndex(root.raw); err != nil {
+		return nil, fmt.Errorf("checking the rewritten index: %w", err)
+	}
+	return &Index{Digest: root.digest, MediaType: root.mediaType, Raw: root.raw, Images: w.results, root: root}, nil
+}
+
+type indexRewriter struct {
+	ctx     context.Context
+	sel     *Selection
+	how     IndexRewrite
+	results []*Image
+	changed []v1.Hash
+	copies  map[v1.Hash]*document
+}
+
+// index rewrites an index and those below it. Without an entry left it is nil.
+func (w *indexRewriter) index(n *node) (*document, error) {
+	doc, err := parseDocument(n.raw)
+	if err != nil {
+		return nil, err
+	}
+	list, err := doc.list("manifests")
+	if err != nil {
+		return nil, err
+	}
+	out := &document{}
+	same := true
+	for i := len(n.entries) - 1; i >= 0; i-- {
+		value, below, err := w.entry(n.entries[i])
+		switch {
+		case err != nil:
+			return nil, err
+		case below == nil:
+			list.remove(i, i+1)
+			same = false
+			continue
+		}
+		same = same && string(value) == string(n.entries[i].Raw)
+		list.items[i].value = value
+		out.children = append(out.children, below)
+	}
+	slices.Reverse(out.children)
+	if len(out.children) == 0 {
+		return nil, nil
+	}
+	if !same {
+		doc.set("manifests", list.bytes())
+	}
+	if out.mediaType, err = w.indexType(n, doc); err != nil {
+		return nil, err
+	}
+	if w.how.DropBase {
+		if err := dropBaseAnnotations(doc); err != nil {
+			return nil, err
+		}
+	}
+	out.raw = doc.bytes()
+	out.digest, err = hashAs(n.digest.Algorithm, out.raw)
+	return out, err
+}
+
+// indexType sets the media type of an index of the result's family.
+func (w *indexRewriter) indexType(n *node, doc *object) (types.MediaType, error) {
+	have, err := doc.text("mediaType")
+	if err != nil {
+		return "", err
+	}
+	is := types.MediaType(have)
+	if is == "" {
+		is = types.OCIImageIndex
+	}
+	want := is
+	if w.how.Family != "" {
+		want = indexTypeOf(w.how.Family)
+	}
+	if want != is {
+		doc.set("mediaType", quoteJSON(string(want)))
+	}
+	return want, nil
+}
+
+// indexTypeOf returns the media type of an index in the family of an image
+// manifest's media type.
+func indexTypeOf(family types.MediaType) types.MediaType {
+	if family == types.DockerManifestSchema2 {
+		return types.DockerManifestList
+	}
+	return types.OCIImageIndex
+}
+
+// entry returns an entry of the result and what it leads to; nil if it is left
+// out.
+func (w *indexRewriter) entry(e entry) (json.RawMessage, *document, error) {
+	switch e.node.kind {
+	case imageNode:
+		if i := w.sel.position(e.node); i >= 0 {
+			below := w.results[i].document()
+			value, err := w.replaced(e, below)
+			return value, below, err
+		}
+	case indexNode:
+		below, err := w.index(e.node)
+		if below == nil || err != nil {
+			return nil, nil, err
+		}
+		value, err := w.replaced(e, below)
+		return value, below, err
+	case absentNode:
+		return nil, nil, nil
+	}
+	if keep, err := w.keeps(e); !keep || err != nil {
+		return nil, nil, err
+	}
+	if err := w.checkFamily(e); err != nil {
+		return nil, nil, err
+	}
+	below := w.copies[e.Digest]
+	if below == nil {
+		var err error
+		if below, err = copied(w.ctx, w.sel.tree.store, e.descriptor, 0); err != nil {
+			return nil, nil, err
+		}
+		w.copies[e.Digest] = below
+	}
+	return e.Raw, below, nil
+}
+
+// keeps tells whether what is not rewritten stays in the index: not what names
+// an image that changed, nor what was not selected.
+func (w *indexRewriter) keeps(e entry) (bool, error) {
+	if e.node.absent {
+		return false, nil
+	}
+	subject, err := w.sel.subject(w.ctx, e)
+	if err != nil {
+		return false, err
+	}
+	if subject == (v1.Hash{}) {
+		return !w.sel.only, nil
+	}
+	kept := !slices.Contains(w.changed, subject)
+	if w.sel.only {
+		kept = kept && slices.ContainsFunc(w.sel.Images, func(img *Image) bool { return img.Digest == subject })
+	}
+	return kept, nil
+}
+
+// checkFamily refuses to put a document of one family into an index of another.
+func (w *indexRewriter) checkFamily(e entry) error {
+	if w.how.Family == "" || e.MediaType == "" || familyOf(e.MediaType) == w.how.Family {
+		return nil
+	}
+	what := fmt.Sprintf("the entry of type %.100q", e.typeName())
+	if e.Platform != nil {
+		what = fmt.Sprintf("the image for %.100q", e.Platform.String())
+	}
+	return &HintError{
+		Err:  fmt.Errorf("%s is copied as it is, and cannot be in an index of %s", what, indexTypeOf(w.how.Family)),
+		Hint: "select the platforms to convert with --platform",
+	}
+}
+
+// replaced returns the descriptor of an entry for the document that it leads to
+// now.
+func (w *indexRewriter) replaced(e entry, to *document) (json.RawMessage, error) {
+	if to.digest == e.Digest {
+		return e.Raw, nil
+	}
+	o, err := parseObject(e.Raw, descriptorFields...)
+	if err != nil {
+		return nil, err
+	}
+	o.set("digest", quoteJSON(to.digest.String()))
+	o.set("size", strconv.AppendInt(nil, int64(len(to.raw)), 10))
+	if string(to.mediaType) != string(e.MediaType) {
+		o.set("mediaType", quoteJSON(string(to.mediaType)))
+	}
+	// It held the old document.
+	o.delete("data")
+	if w.how.DropBase {
+		if err := dropBaseAnnotations(o); err != nil {
+			return nil, err
+		}
+	}
+	return o.bytes(), nil
+}
+
+// dropBaseAnnotations removes what names a base that was squashed.
+func dropBaseAnnotations(o *object) error {
+	raw := o.get("annotations")
+	if raw == nil {
+		return nil
+	}
+	annotations, err := parseMap(raw)
+	if err != nil {
+		return fmt.Errorf(`"annotations": %w`, err)
+	}
+	before := len(annotations.items)
+	annotations.delete(baseNameAnnotation)
+	annotations.delete(baseDigestAnnotation)
+	switch {
+	case len(annotations.items) == before:
+	case len(annotations.items) == 0:
+		o.delete("annotations")
+	default:
+		o.set("annotations", annotations.bytes())
+	}
+	return nil
+}
+
+// made makes an index for images of a source that has none.
+func (w *indexRewriter) made() (*document, error) {
+	out := &document{mediaType: indexTypeOf(w.results[0].MediaType)}
+	var entries []string
+	for _, img := range w.results {
+		below := img.document()
+		out.children = append(out.children, below)
+		o := &object{container{open: '{', close: '}'}}
+		o.set("mediaType", quoteJSON(string(below.mediaType)))
+		o.set("size", strconv.AppendInt(nil, int64(len(below.raw)), 10))
+		o.set("digest", quoteJSON(below.digest.String()))
+		o.set("platform", platformJSONOf(img.Platform))
+		entries = append(entries, string(o.bytes()))
+	}
+	out.raw = fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%s,"manifests":[%s]}`, quoteJSON(string(out.mediaType)), strings.Join(entries, ","))
+	out.digest = digestOf(out.raw)
+	return out, nil
+}
+
+// platformJSONOf is the platform of a descriptor.
+func platformJSONOf(p v1.Platform) json.RawMessage {
+	o := &object{container{open: '{', close: '}'}}
+	o.set("architecture", quoteJSON(p.Architecture))
+	o.set("os", quoteJSON(p.OS))
+	if p.OSVersion != "" {
+		o.set("os.version", quoteJSON(p.OSVersion))
+	}
+	if len(p.OSFeatures) > 0 {
+		list := newArray()
+		for _, f := range p.OSFeatures {
+			list.add(item{value: quoteJSON(f)})
+		}
+		o.set("os.features", list.bytes())
+	}
+	if p.Variant != "" {
+		o.set("variant", quoteJSON(p.Variant))
+	}
+	return o.bytes()
+}
