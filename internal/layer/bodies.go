@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 
@@ -20,7 +21,7 @@ func (s *Set) Body(n *flatten.Inode) (*io.SectionReader, error) {
 	l := s.Layers[n.Layer]
 	from := l.bodies
 	if from == nil {
-		from = l.refetched
+		from = s.refetched[n.Layer]
 	}
 	if from == nil || n.Off == flatten.NoBody {
 		return nil, fmt.Errorf("[internal error] content of entry %d of layer %d was not kept", n.Ordinal, n.Layer)
@@ -44,7 +45,9 @@ func (s *Set) Sum(n *flatten.Inode) (sum flatten.Sum, err error) {
 
 // Fetch reads layers whose contents were not kept once more, for the contents of
 // the given inodes alone, and sets where these lie. The inodes come in the order
-// of layers and entries. Errors about a layer are *Error.
+// of layers and entries, all of a layer in one call. Digests are verified again, for
+// the first time in this run where the index was cached. Errors about a layer are
+// *Error.
 func (s *Set) Fetch(ctx context.Context, inodes []*flatten.Inode) error {
 	for len(inodes) > 0 {
 		layer, n := inodes[0].Layer, 1
@@ -60,18 +63,24 @@ func (s *Set) Fetch(ctx context.Context, inodes []*flatten.Inode) error {
 }
 
 func (s *Set) fetch(ctx context.Context, i int, want []*flatten.Inode) error {
-	l := s.Layers[i]
+	if s.refetched[i] != nil {
+		return errors.New("[internal error] contents are fetched a second time")
+	}
 	kept := newSpool(s.opts.TempDir)
-	l.refetched = kept
+	s.refetched[i] = kept
 	ordinal, buf := int32(-1), make([]byte, 128<<10)
 	entry := func(_ *tar.Header, body io.Reader) error {
 		ordinal++
 		if len(want) == 0 || want[0].Ordinal != ordinal {
 			return nil
 		}
-		want[0].Off = kept.size
-		want = want[1:]
-		_, err := io.CopyBuffer(kept, onlyReader{body}, buf)
+		n := want[0]
+		n.Off, want = kept.size, want[1:]
+		// The blob may be another one now, with holes as large as it claims.
+		got, err := io.CopyBuffer(kept, io.LimitReader(ctxReader{ctx, body}, n.Size+1), buf)
+		if err == nil && got != n.Size {
+			err = mismatch("content has not the %d bytes that it had when it was first read", n.Size)
+		}
 		return err
 	}
 	// The layer was verified when it was first read, so its window is known to be allowed.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"slim/internal/flatten"
 )
@@ -21,7 +20,7 @@ var entryKinds = map[byte]flatten.Kind{
 
 // entryOf turns a tar header into an entry. ok is false for headers that are no
 // part of the filesystem: PAX global headers, directories of AUFS metadata.
-func (a *attrs) entryOf(h *tar.Header) (e flatten.Entry, ok bool, err error) {
+func entryOf(h *tar.Header) (e flatten.Entry, ok bool, err error) {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return e, false, nil
 	}
@@ -58,7 +57,7 @@ func (a *attrs) entryOf(h *tar.Header) (e flatten.Entry, ok bool, err error) {
 	if e.Link, err = linkOf(h, kind); err != nil {
 		return e, false, err
 	}
-	e.Attr, err = a.of(h, kind)
+	e.Attr, err = attrOf(h, kind)
 	return e, err == nil, err
 }
 
@@ -84,34 +83,27 @@ func linkOf(h *tar.Header, kind flatten.Kind) (string, error) {
 	return "", nil
 }
 
-// attrs interns attributes over all layers of an image: few differ.
-type attrs struct {
-	mu    sync.Mutex
-	ids   map[string]uint32
-	byID  []*flatten.Attr
-	bytes int
-}
-
-func newAttrs() *attrs { return &attrs{ids: map[string]uint32{}} }
-
-func (a *attrs) of(h *tar.Header, kind flatten.Kind) (*flatten.Attr, error) {
+func attrOf(h *tar.Header, kind flatten.Kind) (*flatten.Attr, error) {
 	attr := &flatten.Attr{Mode: uint32(h.Mode & 0o7777), UID: int64(h.Uid), GID: int64(h.Gid)}
 	if kind == flatten.CharDevice || kind == flatten.BlockDevice {
 		attr.DevMajor, attr.DevMinor = h.Devmajor, h.Devminor
-		if min(attr.DevMajor, attr.DevMinor) < 0 || max(attr.DevMajor, attr.DevMinor) > maxDevice {
+		if !isDevice(attr.DevMajor, attr.DevMinor) {
 			return nil, fmt.Errorf("device number %d:%d is out of range", attr.DevMajor, attr.DevMinor)
 		}
 	}
 	attr.Records = recordsOf(h)
-	_, interned, err := a.intern(attr)
-	return interned, err
+	return attr, nil
+}
+
+func isDevice(major, minor int64) bool {
+	return min(major, minor) >= 0 && max(major, minor) <= maxDevice
 }
 
 // recordsOf returns the PAX records that are not header fields.
 func recordsOf(h *tar.Header) []flatten.Record {
 	var records []flatten.Record
 	for k, v := range h.PAXRecords {
-		if !fieldRecords[k] && !strings.HasPrefix(k, "GNU.sparse.") && flatten.KeepRecord(k) {
+		if isRecord(k) {
 			records = append(records, flatten.Record{Key: k, Value: v})
 		}
 	}
@@ -119,35 +111,12 @@ func recordsOf(h *tar.Header) []flatten.Record {
 	return records
 }
 
+func isRecord(key string) bool {
+	return !fieldRecords[key] && !strings.HasPrefix(key, "GNU.sparse.") && flatten.KeepRecord(key)
+}
+
 // fieldRecords are PAX records that the tar header's own fields hold.
 var fieldRecords = map[string]bool{
 	"path": true, "linkpath": true, "size": true, "uid": true, "gid": true, "uname": true, "gname": true,
 	"mtime": true, "atime": true, "ctime": true,
-}
-
-// attrCost is about what one attribute takes beside its records.
-const attrCost = 100
-
-func (a *attrs) intern(attr *flatten.Attr) (uint32, *flatten.Attr, error) {
-	key := attrKey(attr)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if id, ok := a.ids[key]; ok {
-		return id, a.byID[id], nil
-	}
-	if a.bytes += attrCost + len(key); a.bytes > MaxRecordBytes {
-		return 0, nil, fmt.Errorf("more than %d MiB of distinct owners, modes and extended attributes", MaxRecordBytes>>20)
-	}
-	id := uint32(len(a.byID))
-	a.ids[key], a.byID = id, append(a.byID, attr)
-	return id, attr, nil
-}
-
-// attrKey is a text that two attributes share only if they are equal.
-func attrKey(a *flatten.Attr) string {
-	b := fmt.Appendf(nil, "%o %d %d %d %d", a.Mode, a.UID, a.GID, a.DevMajor, a.DevMinor)
-	for _, r := range a.Records {
-		b = fmt.Appendf(b, " %d:%s%d:%s", len(r.Key), r.Key, len(r.Value), r.Value)
-	}
-	return string(b)
 }

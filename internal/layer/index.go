@@ -11,25 +11,26 @@ import (
 	"slim/internal/flatten"
 )
 
-// Index holds the entries of one layer in a temporary file, so that a million of
-// them take no memory. An entry is a row of varints and strings; of a path only
-// what differs from the path before is stored.
+// Index holds the entries of one layer in a file, so that a million of them take no
+// memory. An entry is a row of varints and strings; of a path only what differs from
+// the path before is stored.
 type Index struct {
-	file  *spool
+	file *spool
+	// start is where the rows begin in file.
+	start int64
 	attrs *attrs
+	// own are the attributes that the rows of a cached index name; others name those
+	// that all layers share.
+	own   []*flatten.Attr
 	count int
-	// last is the path of the entry written before.
-	last string
-	buf  []byte
+	row   rowEncoder
 }
 
 func newIndex(dir string, a *attrs) *Index {
 	return &Index{file: newSpool(dir), attrs: a}
 }
 
-// noAttr stands for the attributes of a marker, which has none.
-const noAttr = 0
-
+// add appends an entry, whose attributes need not be interned.
 func (x *Index) add(e flatten.Entry) error {
 	if x.count++; x.count > MaxEntries {
 		return fmt.Errorf("more than %d entries", MaxEntries)
@@ -42,8 +43,53 @@ func (x *Index) add(e flatten.Entry) error {
 		}
 		attr = uint64(id) + 1
 	}
-	shared := commonPrefix(x.last, e.Path)
-	b := append(x.buf[:0], byte(e.Kind))
+	_, err := x.file.Write(x.row.encode(&e, attr))
+	return err
+}
+
+// All yields the entries in the order of the layer.
+func (x *Index) All() iter.Seq2[flatten.Entry, error] {
+	return func(yield func(flatten.Entry, error) bool) {
+		n, table := x.file.size-x.start, x.own
+		if table == nil {
+			table = x.attrs.all()
+		}
+		d := rowDecoder{fields: fields{r: bufio.NewReaderSize(x.file.section(x.start, n), int(min(n, 64<<10)))}}
+		for range x.count {
+			e, attr := d.entry()
+			if attr != noAttr && d.err == nil {
+				if attr > uint64(len(table)) {
+					d.fail(errors.New("[internal error] unknown attributes"))
+				} else {
+					e.Attr = table[attr-1]
+				}
+			}
+			if d.err != nil {
+				yield(e, fmt.Errorf("reading the index of a layer: %w", d.err))
+				return
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// noAttr stands for the attributes of a marker, which has none; others are counted
+// from 1.
+const noAttr = 0
+
+// rowEncoder makes rows, each from the one before.
+type rowEncoder struct {
+	// last is the path of the row before.
+	last string
+	buf  []byte
+}
+
+// encode returns the row of an entry; it is valid until the next.
+func (r *rowEncoder) encode(e *flatten.Entry, attr uint64) []byte {
+	shared := commonPrefix(r.last, e.Path)
+	b := append(r.buf[:0], byte(e.Kind))
 	b = binary.AppendUvarint(b, uint64(shared))
 	b = appendString(b, e.Path[shared:])
 	b = binary.AppendUvarint(b, attr)
@@ -58,9 +104,8 @@ func (x *Index) add(e flatten.Entry) error {
 	} else {
 		b = append(append(b, 1), e.Sum[:]...)
 	}
-	x.buf, x.last = b, e.Path
-	_, err := x.file.Write(b)
-	return err
+	r.buf, r.last = b, e.Path
+	return b
 }
 
 func commonPrefix(a, b string) int {
@@ -75,99 +120,82 @@ func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// All yields the entries in the order of the layer.
-func (x *Index) All() iter.Seq2[flatten.Entry, error] {
-	return func(yield func(flatten.Entry, error) bool) {
-		d := indexReader{r: bufio.NewReaderSize(x.file.section(0, x.file.size), int(min(x.file.size, 64<<10))), attrs: x.attrs}
-		for range x.count {
-			e := d.entry()
-			if d.err != nil {
-				yield(e, fmt.Errorf("reading the index of a layer: %w", d.err))
-				return
-			}
-			if !yield(e, nil) {
-				return
-			}
-		}
-	}
+// rowDecoder reads rows, each after the one before.
+type rowDecoder struct {
+	fields
+	path []byte
 }
 
-// indexReader reads fields until the first error, which it keeps.
-type indexReader struct {
-	r     *bufio.Reader
-	attrs *attrs
-	path  []byte
-	err   error
-}
-
-func (d *indexReader) entry() (e flatten.Entry) {
+// entry returns an entry and the number of its attributes.
+func (d *rowDecoder) entry() (e flatten.Entry, attr uint64) {
 	e.Kind = flatten.Kind(d.byte())
 	shared := d.uvarint()
 	if shared > uint64(len(d.path)) {
 		d.fail(errors.New("[internal error] prefix longer than the path before"))
-		return e
+		return e, noAttr
 	}
-	d.path = d.appendString(d.path[:shared])
+	// Paths and links are bounded when they are written.
+	d.path = d.appendText(d.path[:shared], flatten.MaxPath)
 	e.Path = string(d.path)
-	if id := d.uvarint(); id != noAttr {
-		e.Attr = d.attr(id - 1)
-	}
+	attr = d.uvarint()
 	e.Sec = d.varint()
 	e.Nsec = int32(d.uvarint())
 	e.Ordinal = int32(d.uvarint())
 	e.Size = int64(d.uvarint())
 	e.Off = d.varint()
-	e.Link = string(d.appendString(nil))
+	e.Link = d.text(flatten.MaxPath)
 	if d.byte() == 1 {
 		e.Sum = new(flatten.Sum)
 		d.full(e.Sum[:])
 	}
-	return e
+	return e, attr
 }
 
-func (d *indexReader) attr(id uint64) *flatten.Attr {
-	d.attrs.mu.Lock()
-	defer d.attrs.mu.Unlock()
-	if id >= uint64(len(d.attrs.byID)) {
-		d.fail(errors.New("[internal error] unknown attributes"))
-		return nil
-	}
-	return d.attrs.byID[id]
+// fields reads fields until the first error, which it keeps.
+type fields struct {
+	r   *bufio.Reader
+	buf []byte
+	err error
 }
 
-func (d *indexReader) fail(err error) {
+func (d *fields) fail(err error) {
 	if d.err == nil {
 		d.err = err
 	}
 }
 
-func (d *indexReader) byte() byte {
+func (d *fields) byte() byte {
 	b, err := d.r.ReadByte()
 	d.fail(err)
 	return b
 }
 
-func (d *indexReader) uvarint() uint64 {
+func (d *fields) uvarint() uint64 {
 	v, err := binary.ReadUvarint(d.r)
 	d.fail(err)
 	return v
 }
 
-func (d *indexReader) varint() int64 {
+func (d *fields) varint() int64 {
 	v, err := binary.ReadVarint(d.r)
 	d.fail(err)
 	return v
 }
 
-func (d *indexReader) full(b []byte) {
+func (d *fields) full(b []byte) {
 	_, err := io.ReadFull(d.r, b)
 	d.fail(err)
 }
 
-// appendString reads a string onto b; paths and links are bounded when written.
-func (d *indexReader) appendString(b []byte) []byte {
+// text reads a string of at most limit bytes.
+func (d *fields) text(limit uint64) string {
+	d.buf = d.appendText(d.buf[:0], limit)
+	return string(d.buf)
+}
+
+func (d *fields) appendText(b []byte, limit uint64) []byte {
 	n := d.uvarint()
-	if n > flatten.MaxPath {
+	if n > limit {
 		d.fail(errors.New("[internal error] string too long"))
 		return b
 	}

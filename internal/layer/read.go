@@ -4,7 +4,8 @@
 // Reading: the blob is hashed as it comes, inflated once, hashed again, and
 // parsed as a tar; headers go to the index, contents to the spool. Both streams
 // are drained to their end, past the trailer of the tar, before their digests are
-// trusted. Layers are read in parallel.
+// trusted. Layers are read in parallel. Instead of reading, an index may come from a
+// [Cache], where it is stored once its layer was verified.
 //
 // Writing: a tar whose bytes depend on the changeset alone, compressed on all
 // cores into a file while both sides are hashed.
@@ -55,6 +56,8 @@ type ReadOptions struct {
 	// Jobs is how many layers are read at once, 0 for as many as there are cores
 	// but at least four, since some wait for the network.
 	Jobs int
+	// Cache has the indexes of layers that were read before; nil if there is none.
+	Cache *Cache
 }
 
 // Layer is a layer that was read and verified.
@@ -63,20 +66,25 @@ type Layer struct {
 	Compression Compression
 	// Inflated is the length of the uncompressed layer in bytes.
 	Inflated int64
+	// Cached tells that the index comes from a [Cache] and the layer was not read.
+	Cached bool
 
 	bodies *spool
 	// raw counts what was read of the tar, while it is read.
 	raw *hashReader
-	// refetched holds contents that were read later, see [Set.Fetch].
-	refetched *spool
+	// stored is the length of the blob in bytes.
+	stored int64
 }
 
-// Set is the layers of one image, bottom first.
+// Set is the layers of one image, bottom first. Blobs that are the same are one
+// layer.
 type Set struct {
 	Layers []*Layer
 
-	blobs []Blob
-	opts  ReadOptions
+	// refetched holds contents that were read later, see [Set.Fetch].
+	refetched []*spool
+	blobs     []Blob
+	opts      ReadOptions
 	// wide is held while a layer with a large zstd window is decoded.
 	wide chan struct{}
 }
@@ -94,18 +102,21 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Read reads layers in parallel, the largest first. Errors about a layer are
-// *Error. The Set must be closed.
+// Read reads layers in parallel, the largest first; those that the cache has are
+// not opened. Errors about a layer are *Error. The Set must be closed.
 func Read(ctx context.Context, blobs []Blob, o ReadOptions) (*Set, error) {
 	if o.Jobs <= 0 {
 		o.Jobs = max(4, runtime.GOMAXPROCS(0))
 	}
-	s := &Set{blobs: blobs, opts: o, Layers: make([]*Layer, len(blobs)), wide: make(chan struct{}, 1)}
-	shared := newAttrs()
+	s := &Set{
+		blobs: blobs, opts: o, wide: make(chan struct{}, 1),
+		Layers: make([]*Layer, len(blobs)), refetched: make([]*spool, len(blobs)),
+	}
+	shared, first := newAttrs(), firstOf(blobs)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(o.Jobs)
 	for _, i := range bySize(blobs) {
-		if s.Layers[i] = blobs[i].Known; s.Layers[i] != nil {
+		if s.Layers[i] = blobs[i].Known; s.Layers[i] != nil || first[i] != i {
 			continue
 		}
 		g.Go(func() error {
@@ -117,11 +128,39 @@ func Read(ctx context.Context, blobs []Blob, o ReadOptions) (*Set, error) {
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
+	err := g.Wait()
+	o.Cache.evict()
+	if err != nil {
 		s.Close()
 		return nil, err
 	}
+	for i, f := range first {
+		s.Layers[i] = s.Layers[f]
+	}
 	return s, nil
+}
+
+// firstOf returns for every blob the first that is the same, often itself.
+func firstOf(blobs []Blob) []int {
+	type key struct {
+		digest, diffID string
+		size           int64
+		bodies         bool
+	}
+	first, seen := make([]int, len(blobs)), map[key]int{}
+	for i, b := range blobs {
+		first[i] = i
+		if b.Digest == "" || b.Known != nil {
+			continue
+		}
+		k := key{b.Digest, b.DiffID, b.Size, b.Bodies}
+		if f, ok := seen[k]; ok {
+			first[i] = f
+		} else {
+			seen[k] = i
+		}
+	}
+	return first
 }
 
 // bySize returns the places of blobs, the largest first, so that none starts last
@@ -137,22 +176,37 @@ func bySize(blobs []Blob) []int {
 
 // Close lets go of the temporary files.
 func (s *Set) Close() {
+	closed := map[*Layer]bool{nil: true}
 	for i, l := range s.Layers {
-		if l != nil && l != s.blobs[i].Known {
+		if !closed[l] && l != s.blobs[i].Known {
 			l.close()
 		}
+		closed[l] = true
+		s.refetched[i].close()
 	}
 }
 
 func (l *Layer) close() {
 	l.Index.file.close()
 	l.bodies.close()
-	l.refetched.close()
 }
 
-// read reads a layer into index and spool. A zstd window that is too large to be
-// decoded beside others makes it start again, alone.
+// read takes a layer from the cache, or reads it and stores it there.
 func (s *Set) read(ctx context.Context, b Blob, shared *attrs) (*Layer, error) {
+	l, err := s.opts.Cache.load(b, shared)
+	if l != nil || err != nil {
+		return l, err
+	}
+	if l, err = s.readBlob(ctx, b, shared); err == nil {
+		// A cache that cannot be written is no reason to fail.
+		_ = s.opts.Cache.store(ctx, b, l)
+	}
+	return l, err
+}
+
+// readBlob reads a layer into index and spool. A zstd window that is too large to be
+// decoded beside others makes it start again, alone.
+func (s *Set) readBlob(ctx context.Context, b Blob, shared *attrs) (*Layer, error) {
 	l, err := s.parse(ctx, b, shared, false)
 	if !errors.Is(err, errWindow) {
 		return l, err
@@ -176,7 +230,7 @@ func (s *Set) parse(ctx context.Context, b Blob, shared *attrs, wide bool) (_ *L
 	if b.Bodies {
 		l.bodies = newSpool(s.opts.TempDir)
 	}
-	p := parser{ctx: ctx, layer: l, attrs: shared}
+	p := parser{ctx: ctx, layer: l}
 	if err = scan(ctx, b, wide, l, p.entry); err != nil {
 		return nil, err
 	}
@@ -217,8 +271,9 @@ func scan(ctx context.Context, b Blob, wide bool, l *Layer, entry func(*tar.Head
 	}
 	// Only now nothing reads the stored side any more.
 	ahead.Close()
-	l.Inflated = plain.n
-	return verify(b, stored, br, plain)
+	err = verify(b, stored, br, plain)
+	l.Inflated, l.stored = plain.n, stored.n
+	return err
 }
 
 // bufferFor returns the size of a buffer for a layer: a small one needs no large
@@ -305,7 +360,6 @@ func (r *hashReader) digest() string { return "sha256:" + hex.EncodeToString(r.h
 type parser struct {
 	ctx     context.Context
 	layer   *Layer
-	attrs   *attrs
 	ordinal int32
 	copyBuf []byte
 	// content counts the bytes of files, holes of sparse ones included.
@@ -313,7 +367,7 @@ type parser struct {
 }
 
 func (p *parser) entry(h *tar.Header, body io.Reader) error {
-	e, ok, err := p.attrs.entryOf(h)
+	e, ok, err := entryOf(h)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
@@ -184,4 +185,45 @@ func changes(t *testing.T, s *Set) *flatten.Changeset {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// TestReadTwins reads blobs that are the same once, and those that only look so apart.
+func TestReadTwins(t *testing.T) {
+	plain := tartest.Tars("f=content g=other")[0]
+	zipped := gzipped(plain)
+	var opened atomic.Int32
+	counted := func(b Blob, bodies bool) Blob {
+		open := b.Open
+		b.Bodies = bodies
+		b.Open = func(ctx context.Context) (io.ReadCloser, error) {
+			opened.Add(1)
+			return open(ctx)
+		}
+		return b
+	}
+	a, hashed, packed := counted(blobOf(plain, plain), true), counted(blobOf(plain, plain), false), counted(blobOf(zipped, plain), true)
+	nameless := a
+	nameless.Digest = ""
+	s := readSet(t, nil, a, hashed, packed, a, hashed, nameless, nameless, a)
+	var same []int
+	for _, l := range s.Layers {
+		same = append(same, slices.Index(s.Layers, l))
+	}
+	if want := []int{0, 1, 2, 0, 1, 5, 6, 0}; !slices.Equal(same, want) || opened.Load() != 5 {
+		t.Errorf("layers are those of %d, read %d times; want %d, 5 times", same, opened.Load(), want)
+	}
+	first, second := inodesOf(t, s, 1), inodesOf(t, s, 4)
+	if err := s.Fetch(t.Context(), slices.Concat(first[1:], second)); err != nil {
+		t.Fatal(err)
+	}
+	checkContents(t, s, slices.Concat(first[1:], second), "other", "content", "other")
+	checkContents(t, s, inodesOf(t, s, 7), "content", "other")
+	if err := s.Fetch(t.Context(), first); err == nil || !strings.Contains(err.Error(), "a second time") {
+		t.Errorf("fetched twice: %v", err)
+	}
+	short := a
+	short.Size--
+	if _, err := Read(t.Context(), []Blob{a, short}, ReadOptions{TempDir: t.TempDir()}); !errors.Is(err, ErrMismatch) {
+		t.Errorf("a blob of another size: %v", err)
+	}
 }

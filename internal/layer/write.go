@@ -129,6 +129,28 @@ func encode(ctx context.Context, to io.Writer, items iter.Seq[flatten.Item], bod
 	return buffered.Flush()
 }
 
+// TarEnd is the length in bytes of what ends the tar of a layer.
+const TarEnd = 1024
+
+// TarSize returns the bytes that an item takes in the tar of a layer: its header
+// with PAX records, and its content padded to whole blocks. The tar of a layer
+// has [TarEnd] bytes more than its items. An item that [Write] refuses takes 0.
+func TarSize(it flatten.Item) int64 {
+	h := headerOf(it)
+	var n countWriter
+	if err := tar.NewWriter(&n).WriteHeader(h); err != nil {
+		return 0
+	}
+	return int64(n) + (h.Size+511)&^511
+}
+
+type countWriter int64
+
+func (n *countWriter) Write(p []byte) (int, error) {
+	*n += countWriter(len(p))
+	return len(p), nil
+}
+
 func writeItem(tw *tar.Writer, it flatten.Item, body BodyFunc, buf []byte) error {
 	if err := tw.WriteHeader(headerOf(it)); err != nil {
 		return err

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
+	"slim/internal/flatten"
 	"slim/internal/tartest"
 )
 
@@ -93,5 +95,49 @@ func TestWriteNothing(t *testing.T) {
 	defer rc.Close()
 	if b, err := io.ReadAll(rc); err != nil || !bytes.Equal(b, make([]byte, 1024)) {
 		t.Errorf("got %d bytes, %v, want zeros", len(b), err)
+	}
+}
+
+// TestTarSize adds up items: the sum is the length of the tar that Write produces.
+func TestTarSize(t *testing.T) {
+	long := strings.Repeat("n", 200) + "/"
+	for _, row := range []struct{ name, entries string }{
+		{"nothing", ""},
+		{"files of whole and half blocks", "e= a b=" + strings.Repeat("x", 512) + " c=" + strings.Repeat("x", 513)},
+		{"all types", "./(0700) d/ d/a l→d h⇒d/a c!c1,2 b!b3,4 p!p"},
+		{"long names and targets", long + " " + long + "x l→" + strings.Repeat("t", 4000) + " h⇒" + long + "x"},
+		{"names beyond ASCII", "é\xff d/ d/ü"},
+		{"extended attributes", "a{user.k=v} h⇒a{user.k=v} d/{user.large=" + strings.Repeat("v", 60000) + "}"},
+		{"large owners and times", "a(0644,u3000000000,g4000000000,t99999999999)"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			plain := tartest.Tars(row.entries)[0]
+			s, err := Read(t.Context(), []Blob{blobOf(plain, plain)}, ReadOptions{TempDir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			c := changes(t, s)
+			w, err := Write(t.Context(), c.Items(), s.Body, WriteOptions{TempDir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			sum := int64(TarEnd)
+			for it := range c.Items() {
+				sum += TarSize(it)
+			}
+			if sum != w.TarSize {
+				t.Errorf("%s: items take %d bytes, the tar %d", row.entries, sum, w.TarSize)
+			}
+		})
+	}
+}
+
+// TestTarSizeOfRefused is an item that no tar can hold.
+func TestTarSizeOfRefused(t *testing.T) {
+	it := flatten.Item{Path: "a", Kind: flatten.File, Inode: &flatten.Inode{Attr: &flatten.Attr{}, Size: -1}}
+	if n := TarSize(it); n != 0 {
+		t.Errorf("got %d, want 0", n)
 	}
 }
