@@ -155,18 +155,22 @@ func (c *Changeset) changed(f, b *Inode) bool {
 // Items yields the headers of the layer: a directory, then the whiteouts in it,
 // then its children, siblings in byte order.
 func (c *Changeset) Items() iter.Seq[Item] {
-	return func(yield func(Item) bool) {
-		w := itemWalk{c: c, first: map[*Inode]string{}, yield: yield}
-		if c.final.Explicit() && (c.base == nil || !sameHeader(c.base, c.final)) &&
-			!yield(Item{Kind: Dir, Inode: c.final}) {
-			return
-		}
-		w.dir(c.final, c.base, "")
+	return func(yield func(Item) bool) { c.walk(nil, yield) }
+}
+
+// walk yields the items; of directories that only has, those it names alone.
+func (c *Changeset) walk(only map[*Inode][]string, yield func(Item) bool) {
+	w := itemWalk{c: c, only: only, first: map[*Inode]string{}, yield: yield}
+	if c.final.Explicit() && (c.base == nil || !sameHeader(c.base, c.final)) &&
+		!yield(Item{Kind: Dir, Inode: c.final}) {
+		return
 	}
+	w.dir(c.final, c.base, "")
 }
 
 type itemWalk struct {
 	c     *Changeset
+	only  map[*Inode][]string
 	first map[*Inode]string
 	yield func(Item) bool
 }
@@ -177,18 +181,26 @@ func (w *itemWalk) dir(dir, base *Inode, prefix string) bool {
 		if !w.c.dirty[dir] {
 			return true
 		}
-		for _, name := range base.sorted() {
+		for _, name := range w.names(dir, base) {
 			if dir.children.names[name] == nil && !w.yield(Item{Path: prefix + name, Kind: Whiteout}) {
 				return false
 			}
 		}
 	}
-	for _, name := range dir.sorted() {
-		if !w.child(dir.children.names[name], base.child(name), prefix+name) {
+	for _, name := range w.names(dir, dir) {
+		if f := dir.children.names[name]; f != nil && !w.child(f, base.child(name), prefix+name) {
 			return false
 		}
 	}
 	return true
+}
+
+// names returns the names in dir, or in what the base has there, that may be written.
+func (w *itemWalk) names(dir, from *Inode) []string {
+	if names, ok := w.only[dir]; ok {
+		return names
+	}
+	return from.sorted()
 }
 
 func (w *itemWalk) child(f, b *Inode, p string) bool {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -97,6 +98,106 @@ func TestPruneProperties(t *testing.T) {
 			rt.Fatalf("%s: pruning again removed %+v: %v", row, again.Rules, err)
 		}
 	})
+}
+
+// TestSplitProperties splits random stacks by random limits: every part is a layer
+// in itself, and all together are the layer that is not split.
+func TestSplitProperties(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		stack := tartest.Random(draws{rt}, false)
+		tars := tartest.Tars(stack)
+		kept := rapid.IntRange(0, len(tars)).Draw(rt, "kept")
+		limit := rapid.Int64Range(1, 16).Draw(rt, "blocks") * 512
+		c, s := diffOf(rt, tars, kept)
+		parts, warnings, err := c.Split(splitOptions(limit))
+		if err != nil {
+			rt.Fatal(err)
+		}
+		row := fmt.Sprintf("stack %s above %d, limit %d", stack, kept, limit)
+		checkOnce(rt, row, c, parts)
+		written := writeParts(rt, s, parts)
+		checkSizes(rt, row, parts, written, limit, len(warnings))
+		if again, _ := splitTars(rt, tars, kept, limit); !slices.EqualFunc(written, again, bytes.Equal) {
+			rt.Fatalf("%s: split again differs", row)
+		}
+
+		all := append(tars[:kept:kept], written...)
+		for n := range written {
+			checkInvariants(rt, row, listing(rt, written[n]))
+			checkPart(rt, row, all[:kept+n+1])
+		}
+		whole, _, err := squash(rt, tars, 0)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		applied, _, err := squash(rt, all, 0)
+		if err != nil || !bytes.Equal(whole, applied) {
+			rt.Fatalf("%s: whole %s\napplied %s: %v", row, listing(rt, whole), listing(rt, applied), err)
+		}
+	})
+}
+
+// checkPart proves that the last tar is a layer above the others.
+func checkPart(rt *rapid.T, row string, tars [][]byte) {
+	last := len(tars) - 1
+	s, err := read(rt, tars, len(tars))
+	if err != nil {
+		rt.Fatalf("%s: reading part %s: %v", row, listing(rt, tars[last]), err)
+	}
+	r, err := replaySet(s, last)
+	if err != nil || len(r.Warnings) > 0 && r.Warnings[len(r.Warnings)-1].Layer == last {
+		rt.Fatalf("%s: replaying part %s: %v %v", row, listing(rt, tars[last]), r.Warnings, err)
+	}
+	if err := flatten.CheckLayer(r.Base, s.Entries(last)); err != nil {
+		rt.Fatalf("%s: part %s: %v", row, listing(rt, tars[last]), err)
+	}
+}
+
+// checkOnce proves that the parts hold every item of the changeset, and but
+// directories only once.
+func checkOnce(rt *rapid.T, row string, c *flatten.Changeset, parts []flatten.Part) {
+	held := map[string]int{}
+	for _, p := range parts {
+		for it := range p.Items() {
+			held[it.Path+" "+it.Kind.String()+" "+it.Link]++
+		}
+	}
+	for it := range c.Items() {
+		key := it.Path + " " + it.Kind.String() + " " + it.Link
+		if n := held[key]; n == 0 || n > 1 && it.Kind != flatten.Dir {
+			rt.Fatalf("%s: %q is in %d parts", row, key, n)
+		}
+		delete(held, key)
+	}
+	if len(held) > 0 {
+		rt.Fatalf("%s: parts hold %v beside the changeset", row, held)
+	}
+}
+
+// checkSizes proves that no part is beyond the limit but those warned of, and that
+// these hold nothing that could be elsewhere.
+func checkSizes(rt *rapid.T, row string, parts []flatten.Part, written [][]byte, limit int64, warned int) {
+	beyond := 0
+	for n, p := range parts {
+		if int64(len(written[n])) <= limit {
+			continue
+		}
+		beyond++
+		var last flatten.Item
+		names := 0
+		for it := range p.Items() {
+			if last = it; it.Kind != flatten.Dir && it.Kind != flatten.Hardlink {
+				names++
+			}
+		}
+		if names > 1 || names == 1 && last.Kind == flatten.Dir {
+			rt.Fatalf("%s: %s could be divided", row, listing(rt, written[n]))
+		}
+	}
+	if beyond != warned {
+		rt.Fatalf("%s: %d parts beyond the limit, %d warnings", row, beyond, warned)
+	}
 }
 
 // checkRemoved proves that exactly what was counted is gone.
