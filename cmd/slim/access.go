@@ -21,7 +21,7 @@ type access struct {
 	insecure         []string
 	caFile, authFile string
 	tempDir          string
-	jobs             int
+	retries, jobs    int
 	quiet            bool
 	mode             string
 	progress         *progress
@@ -35,6 +35,7 @@ func (a *access) flags(fs *pflag.FlagSet) {
 	fs.Lookup("insecure").NoOptDefVal = "*"
 	fs.StringVar(&a.caFile, "ca-file", "", "trust the certificates in a PEM `FILE`")
 	fs.StringVar(&a.authFile, "authfile", "", "registry credentials from a `FILE` as docker and podman write it")
+	fs.IntVar(&a.retries, "retries", 3, "send a failed request `N` times again")
 	fs.IntVarP(&a.jobs, "jobs", "j", 0, "transfer `N` layers at once")
 	fs.StringVar(&a.tempDir, "tmp-dir", "", "`DIR` for temporary files (TMPDIR, else /var/tmp)")
 }
@@ -47,6 +48,9 @@ func (a *access) check(fs *pflag.FlagSet) error {
 	if fs.Changed("jobs") && a.jobs < 1 {
 		return &image.UsageError{Msg: fmt.Sprintf("--jobs %d is less than 1", a.jobs)}
 	}
+	if a.retries < 0 {
+		return &image.UsageError{Msg: fmt.Sprintf("--retries %d is negative", a.retries)}
+	}
 	for flag, name := range map[string]string{"ca-file": a.caFile, "authfile": a.authFile} {
 		if _, err := os.Stat(name); name != "" && err != nil {
 			return &image.UsageError{Msg: fmt.Sprintf("--%s: %v", flag, err)}
@@ -54,6 +58,14 @@ func (a *access) check(fs *pflag.FlagSet) error {
 	}
 	a.progress = newProgress(a.mode, a.quiet, a.stdio.err)
 	return a.checkTempDir()
+}
+
+// tell says on standard error what is about to happen, unless nothing is to be
+// said.
+func (a *access) tell(format string, args ...any) {
+	if !a.quiet {
+		fmt.Fprintf(a.stdio.err, "slim: "+format+"\n", args...)
+	}
 }
 
 // choice is a flag with the values that it may have.
@@ -110,6 +122,10 @@ func (a *access) imageOptions(img *image.Image) image.Options {
 	opts := image.Options{
 		Stdin: a.stdio.in, Stdout: a.stdio.out, TempDir: a.tempDir, Insecure: a.insecure,
 		CAFile: a.caFile, AuthFile: a.authFile, Jobs: a.jobs, UserAgent: "slim/" + toolVersion(),
+		Retries: a.retries,
+	}
+	if a.retries == 0 {
+		opts.Retries = -1
 	}
 	if img != nil {
 		opts.Names = img.Names

@@ -236,7 +236,7 @@ func TestRegistryFaults(t *testing.T) {
 	want := map[bool]string{}
 	for _, target := range []string{"HUB/out:slim", "docker-archive:want.tar"} {
 		h := newHub(t)
-		o := s.done("squash", "--base-layers", "1", h.push(f, "app", "1"), strings.ReplaceAll(target, "HUB", h.host))
+		o := s.done("squash", "--no-cache", "--base-layers", "1", h.push(f, "app", "1"), strings.ReplaceAll(target, "HUB", h.host))
 		want[target == "HUB/out:slim"] = strings.TrimSpace(o.out[strings.LastIndex(o.out, "sha256:"):])
 	}
 	var faulty []*faultRun
@@ -278,7 +278,7 @@ func startFaulty(s *sandbox, f *fixture, c fault, target string, exists bool) *f
 	struck := c.hook(f)
 	r.from.setHook(struck)
 	r.to.setHook(r.to.guarded(struck))
-	r.running = s.start(s.stream(), "squash", "--base-layers", "1", source, strings.ReplaceAll(target, "HUB", r.to.host))
+	r.running = s.start(s.stream(), "squash", "--no-cache", "--base-layers", "1", source, strings.ReplaceAll(target, "HUB", r.to.host))
 	return r
 }
 

@@ -48,7 +48,7 @@ func newSandbox(t *testing.T) *sandbox {
 	s := &sandbox{t: t, dir: t.TempDir(), tmp: t.TempDir(), streams: t.TempDir()}
 	t.Chdir(s.dir)
 	for name, value := range map[string]string{
-		"TMPDIR": s.tmp, "HOME": s.streams, "DOCKER_CONFIG": s.streams, "REGISTRY_AUTH_FILE": "",
+		"TMPDIR": s.tmp, "HOME": s.streams, "DOCKER_CONFIG": s.streams, "REGISTRY_AUTH_FILE": "", "XDG_CACHE_HOME": "", "SOURCE_DATE_EPOCH": "",
 	} {
 		t.Setenv(name, value)
 	}

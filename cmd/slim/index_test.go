@@ -12,7 +12,7 @@ import (
 
 // attestation is what BuildKit puts beside an image.
 func attestation(of *fixture) (*fixture, string) {
-	a := recipe{layers: "statement=x", platform: "unknown/unknown"}.build()
+	a := recipe{layers: "statement=" + hexOf(of.manifest), platform: "unknown/unknown"}.build()
 	return a, a.entry(`"platform":{"os":"unknown","architecture":"unknown"}`,
 		fmt.Sprintf(`"annotations":{"vnd.docker.reference.type":"attestation-manifest","vnd.docker.reference.digest":%q}`, sha256Of(of.manifest)))
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"iter"
 
 	"slim/internal/filter"
@@ -22,9 +24,12 @@ func (w *work) readLayers(ctx context.Context, img *image.Image, base boundary) 
 	for i, l := range base.keptLayers(img) {
 		blobs[i] = blobOf(l)
 	}
+	for i, l := range img.Layers {
+		blobs[i].Known = w.readBefore(l, blobs[i].Bodies)
+	}
 	p := o.progress.reading(blobs)
 	defer p.done()
-	return layer.Read(ctx, p.blobs, layer.ReadOptions{TempDir: o.tempDir, Jobs: o.jobs})
+	return layer.Read(ctx, p.blobs, layer.ReadOptions{TempDir: o.tempDir, Jobs: o.jobs, Cache: w.cache})
 }
 
 // digestText is empty for a member of an archive that has no digest of its own.
@@ -66,12 +71,16 @@ func matcher(rules *filter.Rules) func(string, *flatten.Inode, func(string) bool
 	}
 }
 
-// writeLayer encodes the changeset, unless the source already is what would be
+// writeLayers encodes the changeset, unless the source already is what would be
 // written: then it returns nil.
-func (w *work) writeLayer(ctx context.Context, r *platformReport, base boundary, s *layer.Set, c *flatten.Changeset) (*writtenLayers, error) {
+func (w *work) writeLayers(ctx context.Context, r *platformReport, base boundary, s *layer.Set, c *flatten.Changeset) (*writtenLayers, error) {
 	o := w.o
 	out := &writtenLayers{compression: o.compressionOf(r.img, s.Layers[r.kept:])}
-	if done, err := nothingToDo(ctx, o, r, base, s, c); done || err != nil {
+	parts, err := o.split(r, c)
+	if err != nil {
+		return nil, err
+	}
+	if done, err := nothingToDo(ctx, o, r, base, s, c, parts); done || err != nil {
 		return nil, err
 	}
 	if err := s.Fetch(ctx, c.Missing()); err != nil {
@@ -82,33 +91,56 @@ func (w *work) writeLayer(ctx context.Context, r *platformReport, base boundary,
 	}
 	p := o.progress.writing(c)
 	defer p.done()
-	written, err := w.encode(ctx, c.Items(), p.body(s.Body), layer.WriteOptions{TempDir: o.tempDir, Compression: out.compression, Level: o.level})
-	if err != nil {
-		return nil, err
+	for _, part := range parts {
+		written, err := w.encode(ctx, part.Items(), p.body(s.Body), layer.WriteOptions{TempDir: o.tempDir, Compression: out.compression, Level: o.level})
+		if err != nil {
+			return nil, err
+		}
+		out.layers = append(out.layers, written)
+		w.written = append(w.written, written)
 	}
-	out.layers = append(out.layers, written)
-	w.written = append(w.written, written)
 	return out, nil
+}
+
+// split divides the changeset by --max-layer-size.
+func (o *squashOptions) split(r *platformReport, c *flatten.Changeset) ([]flatten.Part, error) {
+	parts, warnings, err := c.Split(flatten.SplitOptions{
+		Max: o.maxLayer, MaxParts: max(1, flatten.MaxLayers-r.kept), Size: layer.TarSize, Trailer: layer.TarEnd,
+	})
+	var many *flatten.PartsError
+	if errors.As(err, &many) {
+		return nil, &image.HintError{
+			Err:  fmt.Errorf("--max-layer-size %s would make %d layers, more than %d", size(many.Max), many.Parts, many.MaxParts),
+			Hint: fmt.Sprintf("--max-layer-size %dMi is enough", many.Fits>>20),
+		}
+	}
+	r.addWarnings(warnings)
+	return parts, err
 }
 
 // nothingToDo reports whether the layers above the boundary already are as a
 // squash would leave them.
-func nothingToDo(ctx context.Context, o *squashOptions, r *platformReport, base boundary, s *layer.Set, c *flatten.Changeset) (bool, error) {
+func nothingToDo(ctx context.Context, o *squashOptions, r *platformReport, base boundary, s *layer.Set, c *flatten.Changeset, parts []flatten.Part) (bool, error) {
 	upper := s.Layers[r.kept:]
-	if len(upper) > 1 || len(r.Rules) > 0 {
+	if len(upper) > max(1, len(parts)) || o.maxLayer > 0 && len(upper) != len(parts) || len(r.Rules) > 0 {
 		return false, nil
 	}
 	if changes, err := o.changesImage(upper, r.img, base); changes || err != nil {
 		return false, err
 	}
-	if r.plan.Done {
+	if r.plan.Done && len(parts) == 1 {
 		return true, nil
 	}
 	if err := s.Fetch(ctx, c.Missing()); err != nil {
 		return false, err
 	}
-	id, _, err := layer.DiffID(ctx, c.Items(), s.Body)
-	return id == r.img.Layers[r.kept].DiffID.String(), err
+	for i, part := range parts {
+		id, _, err := layer.DiffID(ctx, part.Items(), s.Body)
+		if err != nil || id != r.img.Layers[r.kept+i].DiffID.String() {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // writtenLayers are the new layers, bottom first; none if there is nothing above

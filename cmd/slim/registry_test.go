@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -151,6 +152,7 @@ func answer(suffix string, body []byte) func(http.ResponseWriter, *http.Request)
 		if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, suffix) {
 			return false
 		}
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		_, err := w.Write(body)
 		return err == nil
 	}

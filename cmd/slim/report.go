@@ -25,6 +25,7 @@ type report struct {
 	Target        targetReport      `json:"target"`
 	DryRun        bool              `json:"dry_run"`
 	Unchanged     bool              `json:"unchanged"`
+	Recognised    bool              `json:"recognised"`
 	Verified      bool              `json:"verified"`
 	Before        share.Sizes       `json:"before"`
 	BaseKept      share.Sizes       `json:"base_kept"`
@@ -192,6 +193,11 @@ func (r *platformReport) addPruned(p *flatten.Pruned) {
 	r.addWarnings(p.Guarded)
 }
 
+// layersStay takes back what was said of a result that is not written.
+func (r *platformReport) layersStay() {
+	r.Rules, r.SparedPaths, r.ShadowedBytes, r.Base = []ruleSaving{}, 0, 0, baseJunk{}
+}
+
 // removed counts the paths that rules removed.
 func (r *platformReport) removed() int {
 	n := 0
@@ -223,6 +229,25 @@ func (r *platformReport) addResult(result *image.Image, w *writtenLayers) {
 		r.After.Inflated += l.TarSize
 		r.After.Content += l.Content
 	}
+}
+
+// addUnread tells of an image whose layers were not read: what is known of it are
+// the sizes of its blobs.
+func (r *platformReport) addUnread(result *image.Image) {
+	r.Before, r.After = storedSizes(r.img.Layers), storedSizes(result.Layers)
+	r.BaseKept = storedSizes(r.img.Layers[:r.kept])
+	r.Unchanged = result.Digest == r.img.Digest
+	if result.Manifest != nil {
+		r.Digest = result.Digest.String()
+	}
+}
+
+func storedSizes(layers []image.Layer) share.Sizes {
+	s := share.Sizes{Layers: len(layers)}
+	for _, l := range layers {
+		s.Stored += l.Size
+	}
+	return s
 }
 
 // addInvalidated lists what names the digests that are replaced.

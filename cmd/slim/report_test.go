@@ -77,6 +77,9 @@ func TestReportOnStdout(t *testing.T) {
 	s.saveReportFixture()
 	args := append(slices.Clone(reportFlags), "--report")
 	s.done(append(slices.Clone(args), "r.json", "oci:app:1", "oci:one:1")...)
+	if err := os.RemoveAll("one"); err != nil {
+		t.Fatal(err)
+	}
 	o := s.done(append(slices.Clone(args), "-", "oci:app:1", "oci:one:1")...)
 	if o.out != s.read("r.json") {
 		t.Errorf("standard output has\n%s\nthe file\n%s", o.out, s.read("r.json"))

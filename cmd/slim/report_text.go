@@ -88,6 +88,12 @@ func (t *textReport) title() {
 	if t.p.Unchanged && t.r.DryRun {
 		verb = "nothing to do, would be copied"
 	}
+	if t.r.Recognised {
+		verb = "already squashed"
+		if t.p.Unchanged {
+			verb = "nothing to do, already copied"
+		}
+	}
 	if len(t.r.Platforms) > 1 {
 		fmt.Fprintf(t, "%s: %s\n\n", t.p.Platform, verb)
 		return
@@ -116,9 +122,16 @@ func (t *textReport) sizes(before, base, after share.Sizes) {
 	if base.Layers > 0 {
 		rows = append(rows, row("base kept", base))
 	}
-	t.table(append(rows, row("after", after), []string{
+	rows = append(rows, row("after", after), []string{
 		"saved", fmt.Sprint(before.Layers - after.Layers), saved(before.Stored, after.Stored), saved(before.Content, after.Content),
-	}))
+	})
+	if before.Content == 0 && before.Stored > 0 {
+		// The layers were not read.
+		for i := range rows {
+			rows[i] = rows[i][:3]
+		}
+	}
+	t.table(rows)
 }
 
 // saved writes what became less with its part of the whole; what became more is

@@ -19,24 +19,25 @@ import (
 // the same input and flags give other bytes.
 const outputVersion = 1
 
-// rewrite edits the documents of the source for the written layers; the image is
-// the source's own when nothing was written.
+// rewrite edits the documents of the source for the written layers. Without any,
+// the image is the source's own but for what flags change in its documents.
 func rewrite(o *squashOptions, r *platformReport, base boundary, w *writtenLayers) (*image.Image, error) {
-	img := r.img
+	img, family := r.img, o.family(r.img)
 	if w == nil {
-		return img, nil
+		changes, err := o.changesDocuments(img)
+		if !changes || err != nil {
+			return img, err
+		}
+		return img.Rewrite(image.Rewrite{Kept: len(img.Layers), Family: family, Edits: o.edits})
 	}
-	family := o.family(img)
 	edit := image.Rewrite{
-		Kept: base.kept, CreatedBy: "slim squash", Comment: comment(o, img, base.kept),
-		DropHistory: o.history == "drop", Family: family,
+		Kept: base.kept, CreatedBy: "slim squash", Comment: comment(o, img, base),
+		DropHistory: o.history == "drop", Family: family, Edits: o.edits,
 	}
 	if base.Image != nil {
 		edit.BaseHistory = base.historyLength()
 		edit.KeptLayers = base.keptLayers(img)
-		if o.base.Transport == image.Registry {
-			edit.BaseName, edit.BaseDigest = o.base.String(), base.Digest
-		}
+		edit.BaseName, edit.BaseDigest = base.name()
 	} else if base.kept > 0 && img.Manifest == nil && !o.toDocker() {
 		r.warn("the archive has no registry blobs: its base layers are written uncompressed and shared with no other image; --base names an image whose blobs are kept")
 	}
@@ -63,10 +64,14 @@ func newLayer(family types.MediaType, c layer.Compression, w *layer.Written) (l 
 	return l, err
 }
 
-// family is the media type of the result's manifest: the source's. An archive
-// without a manifest becomes what its target usually holds.
+// family is the media type of the result's manifest: the source's, if no flag asks
+// for another. An archive without a manifest becomes what its target usually holds.
 func (o *squashOptions) family(img *image.Image) types.MediaType {
 	switch {
+	case o.format == "oci":
+		return types.OCIManifestSchema1
+	case o.format == "docker":
+		return types.DockerManifestSchema2
 	case img.Manifest != nil:
 		return img.MediaType
 	case o.target.Transport == image.OCI || o.target.Transport == image.OCIArchive:
@@ -75,16 +80,19 @@ func (o *squashOptions) family(img *image.Image) types.MediaType {
 	return types.DockerManifestSchema2
 }
 
-// comment marks the history entry of the squashed layer, so that the same rewrite
+// comment marks the history entries of squashed layers, so that the same rewrite
 // of the same source can be recognised. It knows no clock and no tool version.
-func comment(o *squashOptions, img *image.Image, kept int) string {
+func comment(o *squashOptions, img *image.Image, base boundary) string {
 	source := img.Digest.String()
 	if img.Manifest == nil {
 		sum := sha256.Sum256(img.Config)
 		source = "sha256:" + hex.EncodeToString(sum[:])
 	}
-	options := fmt.Sprintf("format=%d kept=%d junk=%s compression=%s level=%d history=%s\n%s",
-		outputVersion, kept, o.baseJunk, o.compression, o.level, o.history, o.rules.Canonical())
+	baseName, baseDigest := base.name()
+	edits, _ := json.Marshal(o.edits) // strings and booleans
+	options := fmt.Sprintf("output=%d kept=%d base=%q@%s junk=%s compression=%s level=%d max=%d format=%s history=%s edits=%s\n%s",
+		outputVersion, base.kept, baseName, baseDigest, o.baseJunk, o.compression, o.level, o.maxLayer, o.format, o.history,
+		edits, o.rules.Canonical())
 	sum := sha256.Sum256([]byte(options))
 	return "source=" + source + " options=" + hex.EncodeToString(sum[:8])
 }

@@ -17,7 +17,15 @@ func (w *work) squash(ctx context.Context) (*report, error) {
 			return nil, err
 		}
 	}
+	if done, err := w.recognise(ctx); done || err != nil {
+		return w.report, err
+	}
+	w.openCache()
 	for i := range w.source.Images {
+		if w.known[i] != nil {
+			w.copyImage(i)
+			continue
+		}
 		if err := w.squashImage(ctx, i); err != nil {
 			return nil, err
 		}
@@ -33,6 +41,7 @@ func (w *work) squash(ctx context.Context) (*report, error) {
 func (w *work) squashImage(ctx context.Context, i int) error {
 	o, img, base := w.o, w.source.Images[i], w.bases[i]
 	r := w.report.platform(img, base.kept)
+	w.ahead.add(base.keptLayers(img))
 	layers, err := w.readLayers(ctx, img, base)
 	if err != nil {
 		return nameLayer(img, err)
@@ -57,16 +66,20 @@ func (w *work) squashImage(ctx context.Context, i int) error {
 	if err != nil {
 		return nameLayer(img, err)
 	}
-	written, err := w.writeLayer(ctx, r, base, layers, changes)
+	written, err := w.writeLayers(ctx, r, base, layers, changes)
 	if err != nil {
 		return nameLayer(img, err)
+	}
+	if w.savesLittle(r, written) {
+		written, files.Final = nil, check.source
+		r.layersStay()
 	}
 	result, err := rewrite(o, r, base, written)
 	if err != nil {
 		return err
 	}
 	r.addResult(result, written)
-	check.result, check.removed, check.written = result, r.removed(), len(r.Written) > 0
-	w.add(result, check, layers)
+	check.result, check.removed, check.written = result, r.removed(), len(r.Written)
+	w.add(result, check)
 	return nil
 }

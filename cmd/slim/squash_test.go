@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -246,4 +248,48 @@ func TestDockerFamilyHasNoZstd(t *testing.T) {
 	s.fails(exitFailed, []string{"a Docker manifest cannot hold a layer of media type", "slim: hint: ", "--compression gzip"},
 		"squash", "--compression", "zstd", source, h.ref("app:slim"))
 	h.wantNone("app", "slim")
+}
+
+// TestMaxLayerSize splits what is squashed; applied in order the layers give the
+// same image, and a run on the result changes nothing.
+func TestMaxLayerSize(t *testing.T) {
+	var files []string
+	text := strings.Repeat("0123456789abcdef", 100_000/16)
+	for i := range 40 {
+		files = append(files, fmt.Sprintf("d%d/ d%d/f%02d=%d%s", i%4, i%4, i, i, text))
+	}
+	files = append(files, "l1⇒d0/f00", "big="+strings.Repeat(text, 15))
+	f := recipe{layers: baseLayers + " | " + strings.Join(files, " ") + " | ✗d1/f01 ✗etc/os"}.build()
+	for _, flags := range [][]string{nil, {"--base-layers", "1"}} {
+		s, h := newSandbox(t), newHub(t)
+		source := h.push(f, "app", "1")
+		args := append([]string{"squash", "--verify", "--max-layer-size", "1M"}, flags...)
+		o := s.done(append(args, source, h.ref("out:split"))...)
+		s.wantTexts(o, `warning: "big": takes a layer of `)
+		got := h.pull("out", "split")
+		layers := got.listings(t)[len(flags)/2:]
+		if len(layers) < 5 {
+			t.Fatalf("%d layers", len(layers))
+		}
+		for i, b := range got.blobs[len(flags)/2:] {
+			if n := len(inflated(t, b)); n > 1_000_000 && !strings.Contains(layers[i], "big=") {
+				t.Errorf("layer %d has %d bytes", i, n)
+			}
+		}
+		s.done("diff", source, h.ref("out:split"))
+		again := s.done(append(args, h.ref("out:split"), h.ref("out:again"))...)
+		if again.out != o.out {
+			t.Errorf("%q, then %q", o.out, again.out)
+		}
+		s.wantTexts(again, "nothing to do, copied")
+		recognised := s.done(append([]string{"squash", "--max-layer-size", "1M"}, append(slices.Clone(flags), source, h.ref("out:split"))...)...)
+		s.wantTexts(recognised, "already squashed")
+	}
+	s := newSandbox(t)
+	recipe{layers: baseLayers + " | x=" + text}.build().layout("1").save(s, "in")
+	s.done("squash", "--max-layer-size", "1Gi", "oci:in:1", "oci:one:1")
+	s.done("squash", "oci:in:1", "oci:two:1")
+	if one, two := s.layoutImage("one", "1"), s.layoutImage("two", "1"); string(one.layers[0]) != string(two.layers[0]) {
+		t.Error("a limit that is not reached changes the layer")
+	}
 }

@@ -25,10 +25,9 @@ type proof struct {
 	result *image.Image
 	// removed counts the paths that the report says were removed.
 	removed int
-	// kept is the number of base layers; written tells that there is a layer
-	// above them that slim wrote.
-	kept    int
-	written bool
+	// kept is the number of base layers, written that of the layers above them
+	// that slim wrote.
+	kept, written int
 }
 
 // check proves an image that was read back from the target: its documents are
@@ -54,12 +53,32 @@ func (p *proof) check(ctx context.Context, back *image.Image) error {
 	if err != nil {
 		return notHeld("%v", nameLayer(back, err))
 	}
-	if p.written {
-		if err := flatten.CheckLayer(files.Base, layers.Entries(len(layers.Layers)-1)); err != nil {
-			return notHeld("the written layer: %v", err)
-		}
+	if err := p.promises(layers, files.Base); err != nil {
+		return err
 	}
 	return sameFiles(flatten.Compare(p.files.Final, files.Final, flatten.CompareOptions{ContentA: p.layers.Sum}))
+}
+
+// promises checks each written layer against what lies below it.
+func (p *proof) promises(layers *layer.Set, below *flatten.Tree) error {
+	all := entriesOf(layers)
+	for i := len(all) - p.written; i < len(all); i++ {
+		if err := flatten.CheckLayer(below, all[i]); err != nil {
+			return notHeld("the written layer %d: %v", i+1, err)
+		}
+		if i == len(all)-1 {
+			break
+		}
+		if below == nil {
+			below = flatten.NewTree()
+		}
+		above, err := flatten.ReplayAbove(below, all[i:i+1], i)
+		if err != nil {
+			return notHeld("%v", err)
+		}
+		below = above.Final
+	}
+	return nil
 }
 
 func notHeld(format string, args ...any) error {

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"iter"
+	"slices"
 
 	"slim/internal/flatten"
 	"slim/internal/image"
 	"slim/internal/layer"
+	"slim/internal/share"
 )
 
 // work is the state of one run: what was found out about each image, and what the
@@ -17,22 +20,38 @@ type work struct {
 	source *image.Selection
 	// bases, results and proofs are those of the source's images.
 	bases   []boundary
+	known   []*image.Image
 	results []*image.Image
 	proofs  []*proof
 	// index is the index above the results; nil for a single image.
 	index *image.Index
 	// held are layers that later images or the proof need, written those of the
 	// results.
-	held    []*layer.Set
+	held    []heldLayers
 	written []*layer.Written
 	// encode writes a layer.
 	encode encoder
 	opened *image.Source
+	// cache holds indexes of base layers; nil without one.
+	cache *layer.Cache
+	// baseSources are what bases were opened from.
+	baseSources map[image.Ref]*image.Source
+	// ahead uploads what is known of the target while the rest is worked on.
+	ahead *uploads
+}
+
+// heldLayers are the layers of an image that was worked on.
+type heldLayers struct {
+	*layer.Set
+	img  *image.Image
+	kept int
 }
 
 type encoder func(context.Context, iter.Seq[flatten.Item], layer.BodyFunc, layer.WriteOptions) (*layer.Written, error)
 
-func newWork(o *squashOptions) *work { return &work{o: o, encode: layer.Write} }
+func newWork(o *squashOptions) *work {
+	return &work{o: o, encode: layer.Write, baseSources: map[image.Ref]*image.Source{}}
+}
 
 // open opens SOURCE and selects the images for the platforms asked for.
 func (w *work) open(ctx context.Context) (err error) {
@@ -52,19 +71,35 @@ func (w *work) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	w.report = newReport(w.o, w.source)
+	w.report, w.ahead = newReport(w.o, w.source), newUploads(ctx, w.o)
 	return nil
+}
+
+// openCache opens the cache of base layers where it is of use. A proof rests on
+// nothing that an earlier run left.
+func (w *work) openCache() {
+	keeps := slices.ContainsFunc(w.bases, func(b boundary) bool { return b.kept > 0 })
+	if !keeps || w.o.noCache || w.o.verify {
+		return
+	}
+	cache, err := layer.OpenCache("")
+	if err != nil {
+		w.report.Notes = append(w.report.Notes, fmt.Sprintf("base layers are read anew each time: %v", err))
+	}
+	w.cache = cache
 }
 
 // close lets go of temporary files, bases and the source.
 func (w *work) close() {
+	w.ahead.stop()
+	w.cache.Close()
 	for _, s := range w.held {
 		s.Close()
 	}
 	for _, l := range w.written {
 		l.Close()
 	}
-	for _, b := range w.bases {
+	for _, b := range w.baseSources {
 		b.Close()
 	}
 	if w.opened != nil {
@@ -74,30 +109,57 @@ func (w *work) close() {
 
 // add takes the result for one image. Only what the proof or another image needs
 // stays of its layers.
-func (w *work) add(result *image.Image, check *proof, layers *layer.Set) {
-	w.results = append(w.results, result)
-	if w.o.verify {
-		w.proofs = append(w.proofs, check)
-	} else if !w.shared(layers) {
-		layers.Close()
-		return
+func (w *work) add(result *image.Image, check *proof) {
+	i := len(w.results)
+	w.results, w.proofs = append(w.results, result), append(w.proofs, check)
+	w.ahead.add(result.Layers)
+	if w.o.verify || w.isShared(i) {
+		w.held = append(w.held, heldLayers{check.layers, w.source.Images[i], w.bases[i].kept})
+	} else {
+		check.layers.Close()
 	}
-	w.held = append(w.held, layers)
 }
 
-// shared reports whether an image that is still to be read has one of the layers.
-func (w *work) shared(layers *layer.Set) bool {
+// isShared reports whether an image that is still to be read has a layer of the
+// image i.
+func (w *work) isShared(i int) bool {
+	for _, l := range w.source.Images[i].Layers {
+		for _, later := range w.source.Images[i+1:] {
+			if slices.ContainsFunc(later.Layers, func(m image.Layer) bool { return sameLayer(l, m) }) {
+				return true
+			}
+		}
+	}
 	return false
 }
 
-// assemble puts the results together to what the target gets.
+func sameLayer(a, b image.Layer) bool { return a.DiffID == b.DiffID && a.Digest == b.Digest }
+
+// readBefore returns a layer as another image's was read, with or without
+// contents; nil if none was.
+func (w *work) readBefore(l image.Layer, bodies bool) *layer.Layer {
+	for _, h := range w.held {
+		for i, m := range h.img.Layers {
+			if sameLayer(l, m) && (i >= h.kept) == bodies {
+				return h.Layers[i]
+			}
+		}
+	}
+	return nil
+}
+
+// assemble puts the results together to what the target gets, if no gate keeps it
+// from being written.
 func (w *work) assemble(ctx context.Context) error {
 	w.report.sum()
-	stale, err := w.source.Invalidated(ctx, w.results)
+	stale, err := w.invalidated(ctx, w.results)
 	if err != nil {
 		return err
 	}
 	w.report.addInvalidated(stale)
+	if err := w.gates(); err != nil {
+		return err
+	}
 	if !w.o.dryRun {
 		w.results = w.o.progress.copying(w.results)
 	}
@@ -105,27 +167,88 @@ func (w *work) assemble(ctx context.Context) error {
 		w.report.Target.Digest = digestOf(w.results[0])
 		return nil
 	}
-	index, err := w.source.Rewrite(ctx, w.results, image.IndexRewrite{DropBase: w.squashesAll()})
+	index, err := w.source.Rewrite(ctx, w.results, w.indexRewrite(w.results))
 	if err != nil {
 		return err
 	}
 	w.index, w.report.Target.Digest = index, index.Digest.String()
+	w.report.Notes = append(w.report.Notes, index.Notes...)
 	return nil
 }
 
-// squashesAll reports whether no image keeps a base.
-func (w *work) squashesAll() bool {
+// invalidated lists what names a digest that is replaced. Where it only is to be
+// told, a registry that does not say is no reason to stop.
+func (w *work) invalidated(ctx context.Context, results []*image.Image) ([]image.Referrer, error) {
+	stale, err := w.source.Invalidated(ctx, results)
+	if err != nil && ctx.Err() == nil && w.o.attestations == "drop" {
+		w.report.Notes = append(w.report.Notes, fmt.Sprintf("signatures and attestations may be missing from this report: %v", err))
+		return stale, nil
+	}
+	return stale, err
+}
+
+// gates are what may keep the target from being written.
+func (w *work) gates() error {
+	r := w.report
+	if n := len(r.Invalidated); n > 0 && w.o.attestations == "fail" {
+		first := r.Invalidated[0]
+		return fmt.Errorf("--attestations fail: %s would no longer hold, first %s of %s (%q): %w",
+			count(n, "signature, attestation or other document"), first.Digest, first.Subject, first.Kind, errNotHeld)
+	}
+	if pct := savedPercent(r.Before, r.After); w.o.requireSaving > 0 && pct < w.o.requireSaving {
+		return fmt.Errorf("--require-saving %v: %.1f percent of the stored bytes would be saved: %w", w.o.requireSaving, pct, errNotHeld)
+	}
+	return nil
+}
+
+// savesLittle reports whether --min-saving keeps the layers of an image as they are.
+func (w *work) savesLittle(r *platformReport, written *writtenLayers) bool {
+	if written == nil || w.o.minSaving == 0 {
+		return false
+	}
+	after := share.Sizes{Stored: r.BaseKept.Stored}
+	for _, l := range written.layers {
+		after.Stored += l.Size
+	}
+	pct := savedPercent(r.Before, after)
+	if pct < w.o.minSaving {
+		r.Notes = append(r.Notes, fmt.Sprintf("the layers stay as they are: squashing would save %.1f percent of the stored bytes, and --min-saving asks for %v", pct, w.o.minSaving))
+	}
+	return pct < w.o.minSaving
+}
+
+// savedPercent is the part of the stored bytes that is saved.
+func savedPercent(before, after share.Sizes) float64 {
+	if before.Stored <= 0 {
+		return 0
+	}
+	return 100 * float64(before.Stored-after.Stored) / float64(before.Stored)
+}
+
+// indexRewrite tells how the index follows the images.
+func (w *work) indexRewrite(results []*image.Image) image.IndexRewrite {
+	how := image.IndexRewrite{DropBase: true, Annotations: w.o.edits.Annotations}
+	if w.o.format != "source" {
+		how.Family = results[0].MediaType
+	}
 	for i, b := range w.bases {
-		if b.kept > 0 || w.results[i].Digest == w.source.Images[i].Digest {
-			return false
+		if b.kept > 0 || results[i].Digest == w.source.Images[i].Digest {
+			how.DropBase = false
 		}
 	}
-	return true
+	return how
 }
 
 // write writes the target, proved if that was asked for.
 func (w *work) write(ctx context.Context) (err error) {
+	if err := w.ahead.wait(); err != nil {
+		return fmt.Errorf("writing %s: %w", w.o.target, err)
+	}
 	opts := w.o.imageOptions(w.source.Images[0])
+	if w.o.inPlace && image.SameTag(w.o.source, w.o.target) {
+		opts.Expect = w.source.Digest()
+		w.report.Notes = append(w.report.Notes, fmt.Sprintf("the tag was %s", opts.Expect))
+	}
 	if w.o.verify {
 		opts.Prove = w.prove
 	}

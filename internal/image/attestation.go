@@ -51,7 +51,7 @@ func subjectOf(raw []byte) v1.Hash {
 }
 
 func (s *Selection) read(ctx context.Context, d descriptor) ([]byte, error) {
-	rc, err := s.tree.store.manifest(ctx, d.Digest)
+	rc, err := s.tree.store.manifest(ctx, d)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", d.Digest, err)
 	}

@@ -18,15 +18,15 @@ const copyBuffer = 256 << 10
 
 // blobStore holds blobs by digest. What it returns is unverified.
 type blobStore interface {
-	// blob opens a config or layer.
-	blob(ctx context.Context, h v1.Hash) (io.ReadCloser, error)
-	// manifest opens a manifest or index.
-	manifest(ctx context.Context, h v1.Hash) (io.ReadCloser, error)
+	// blob opens a config or layer by digest; a size below zero is unknown.
+	blob(ctx context.Context, d descriptor) (io.ReadCloser, error)
+	// manifest opens a manifest or index by digest and claimed media type.
+	manifest(ctx context.Context, d descriptor) (io.ReadCloser, error)
 	// has tells whether a manifest or index is there. A store that cannot
 	// tell without asking for it says yes.
 	has(h v1.Hash) bool
-	// origin is where other targets can mount the blobs from, nil if nowhere.
-	origin() *registryBlob
+	// origins are where other targets can mount the blobs from, nil if nowhere.
+	origins() []registryBlob
 }
 
 // readDocument reads a whole document of at most limit bytes and verifies its

@@ -33,29 +33,64 @@ func (img *Image) document() *document {
 	return d
 }
 
-// stored are all blobs of a document and of those below it as a layout holds
-// them, documents included, each once and parents first.
-func (d *document) stored() []Layer {
+// allBlobs are the blobs of the whole tree, each digest once.
+func (doc *document) allBlobs() []Layer {
+	var all []Layer
 	seen := map[v1.Hash]bool{}
-	var blobs []Layer
+	var add func(*document)
+	add = func(d *document) {
+		for _, b := range d.blobs {
+			if !seen[b.Digest] {
+				seen[b.Digest] = true
+				all = append(all, b)
+			}
+		}
+		for _, child := range d.children {
+			add(child)
+		}
+	}
+	add(doc)
+	return all
+}
+
+// descendants are the documents below this one, each digest once, what is
+// referred to before what refers to it.
+func (doc *document) descendants() []*document {
+	var all []*document
+	seen := map[v1.Hash]bool{doc.digest: true}
+	var add func(*document)
+	add = func(d *document) {
+		for _, child := range d.children {
+			if !seen[child.digest] {
+				seen[child.digest] = true
+				add(child)
+				all = append(all, child)
+			}
+		}
+	}
+	add(doc)
+	return all
+}
+
+// stored are a document and all below it as a layout holds them, each digest once,
+// documents first.
+func (doc *document) stored() []Layer {
+	var all []Layer
+	seen := map[v1.Hash]bool{}
 	add := func(l Layer) {
 		if !seen[l.Digest] {
 			seen[l.Digest] = true
-			blobs = append(blobs, l)
+			all = append(all, l)
 		}
 	}
-	var below func(*document)
-	below = func(d *document) {
+	add(memoryBlob(doc.raw, doc.digest.Algorithm))
+	for _, d := range doc.descendants() {
 		add(memoryBlob(d.raw, d.digest.Algorithm))
-		for _, b := range d.blobs {
-			add(b)
-		}
-		for _, c := range d.children {
-			below(c)
-		}
 	}
-	below(d)
-	return blobs
+	for _, b := range doc.allBlobs() {
+		add(b)
+	}
+	return all
 }
 
 // copied is a document that is copied as it is, whatever it is: its bytes, the
@@ -64,7 +99,7 @@ func copied(ctx context.Context, store blobStore, d descriptor, depth int) (*doc
 	if depth > maxIndexDepth {
 		return nil, fmt.Errorf("copying %s: more than %d documents within one another", d.Digest, maxIndexDepth)
 	}
-	rc, err := store.manifest(ctx, d.Digest)
+	rc, err := store.manifest(ctx, d)
 	if err != nil {
 		return nil, fmt.Errorf("copying %s: %w", d.Digest, err)
 	}
@@ -116,5 +151,5 @@ func references(raw []byte) (blobs, children []descriptor) {
 
 // storedLayer is a blob of a store.
 func storedLayer(store blobStore, d descriptor) Layer {
-	return Layer{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, origin: store.origin(), Open: openerOf(store, d.Digest)}
+	return Layer{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, origins: store.origins(), Open: openerOf(store, d)}
 }

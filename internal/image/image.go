@@ -64,7 +64,7 @@ type Layer struct {
 	// Open returns the blob as stored, unverified.
 	Open func(context.Context) (io.ReadCloser, error)
 
-	// origin is set for a registry blob, so that a target in the same
-	// registry can mount it.
-	origin *registryBlob
+	// origins are the repositories that are known to have the blob, so that a
+	// target in the same registry can mount it.
+	origins []registryBlob
 }

@@ -21,6 +21,8 @@ type Index struct {
 	Raw []byte
 	// Images are the rewritten images in it, in order.
 	Images []*Image
+	// Notes tell what of the source's index the result cannot have.
+	Notes []string
 
 	root *document
 }
@@ -33,6 +35,9 @@ type IndexRewrite struct {
 	// DropBase removes annotations about the base of the images, which was
 	// squashed.
 	DropBase bool
+	// Annotations of the index are set or removed, in order; Docker's manifest
+	// lists have none.
+	Annotations []KeyValue
 }
 
 // Rewrite returns the index of the source with the results in the place of
@@ -52,7 +57,7 @@ func (s *Selection) Rewrite(ctx context.Context, results []*Image, r IndexRewrit
 	var root *document
 	var err error
 	if s.root != nil {
-		root, err = w.index(s.root)
+		root, err = w.index(s.root, true)
 	} else {
 		root, err = w.made()
 	}
@@ -62,7 +67,7 @@ func (s *Selection) Rewrite(ctx context.Context, results []*Image, r IndexRewrit
 	if _, err := parseIndex(root.raw); err != nil {
 		return nil, fmt.Errorf("checking the rewritten index: %w", err)
 	}
-	return &Index{Digest: root.digest, MediaType: root.mediaType, Raw: root.raw, Images: w.results, root: root}, nil
+	return &Index{Digest: root.digest, MediaType: root.mediaType, Raw: root.raw, Images: w.results, Notes: w.notes, root: root}, nil
 }
 
 type indexRewriter struct {
@@ -71,11 +76,12 @@ type indexRewriter struct {
 	how     IndexRewrite
 	results []*Image
 	changed []v1.Hash
+	notes   []string
 	copies  map[v1.Hash]*document
 }
 
 // index rewrites an index and those below it. Without an entry left it is nil.
-func (w *indexRewriter) index(n *node) (*document, error) {
+func (w *indexRewriter) index(n *node, top bool) (*document, error) {
 	doc, err := parseDocument(n.raw)
 	if err != nil {
 		return nil, err
@@ -115,6 +121,11 @@ func (w *indexRewriter) index(n *node) (*document, error) {
 			return nil, err
 		}
 	}
+	if top && out.mediaType == types.OCIImageIndex {
+		if err := editMap(doc, "annotations", w.how.Annotations); err != nil {
+			return nil, err
+		}
+	}
 	out.raw = doc.bytes()
 	out.digest, err = hashAs(n.digest.Algorithm, out.raw)
 	return out, err
@@ -132,21 +143,19 @@ func (w *indexRewriter) indexType(n *node, doc *object) (types.MediaType, error)
 	}
 	want := is
 	if w.how.Family != "" {
-		want = indexTypeOf(w.how.Family)
+		want = ConvertIndexType(is, w.how.Family)
 	}
-	if want != is {
-		doc.set("mediaType", quoteJSON(string(want)))
+	if want == is {
+		return is, nil
+	}
+	doc.set("mediaType", quoteJSON(string(want)))
+	for _, name := range []string{"annotations", "subject", "artifactType"} {
+		if want == types.DockerManifestList && doc.index(name) >= 0 {
+			doc.delete(name)
+			w.notes = append(w.notes, fmt.Sprintf("the index has no %s any more: Docker's manifest list has none", name))
+		}
 	}
 	return want, nil
-}
-
-// indexTypeOf returns the media type of an index in the family of an image
-// manifest's media type.
-func indexTypeOf(family types.MediaType) types.MediaType {
-	if family == types.DockerManifestSchema2 {
-		return types.DockerManifestList
-	}
-	return types.OCIImageIndex
 }
 
 // entry returns an entry of the result and what it leads to; nil if it is left
@@ -160,7 +169,7 @@ func (w *indexRewriter) entry(e entry) (json.RawMessage, *document, error) {
 			return value, below, err
 		}
 	case indexNode:
-		below, err := w.index(e.node)
+		below, err := w.index(e.node, false)
 		if below == nil || err != nil {
 			return nil, nil, err
 		}
@@ -216,7 +225,7 @@ func (w *indexRewriter) checkFamily(e entry) error {
 		what = fmt.Sprintf("the image for %.100q", e.Platform.String())
 	}
 	return &HintError{
-		Err:  fmt.Errorf("%s is copied as it is, and cannot be in an index of %s", what, indexTypeOf(w.how.Family)),
+		Err:  fmt.Errorf("%s is copied as it is, and cannot be in an index of %s", what, ConvertIndexType(types.OCIImageIndex, w.how.Family)),
 		Hint: "select the platforms to convert with --platform",
 	}
 }
@@ -271,7 +280,7 @@ func dropBaseAnnotations(o *object) error {
 
 // made makes an index for images of a source that has none.
 func (w *indexRewriter) made() (*document, error) {
-	out := &document{mediaType: indexTypeOf(w.results[0].MediaType)}
+	out := &document{mediaType: ConvertIndexType(types.OCIImageIndex, w.results[0].MediaType)}
 	var entries []string
 	for _, img := range w.results {
 		below := img.document()

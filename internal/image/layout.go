@@ -52,24 +52,24 @@ type layoutStore struct{ files files }
 func blobName(h v1.Hash) string { return layoutBlobs + "/" + h.Algorithm + "/" + h.Hex }
 
 // blob implements blobStore.
-func (s layoutStore) blob(_ context.Context, h v1.Hash) (io.ReadCloser, error) {
-	rc, err := s.files.open(blobName(h))
+func (s layoutStore) blob(_ context.Context, d descriptor) (io.ReadCloser, error) {
+	rc, err := s.files.open(blobName(d.Digest))
 	if err != nil {
-		return nil, missingBlob(h, err)
+		return nil, missingBlob(d.Digest, err)
 	}
 	return rc, nil
 }
 
 // manifest implements blobStore.
-func (s layoutStore) manifest(ctx context.Context, h v1.Hash) (io.ReadCloser, error) {
-	return s.blob(ctx, h)
+func (s layoutStore) manifest(ctx context.Context, d descriptor) (io.ReadCloser, error) {
+	return s.blob(ctx, d)
 }
 
 // has implements blobStore.
 func (s layoutStore) has(h v1.Hash) bool { return s.files.has(blobName(h)) }
 
-// origin implements blobStore.
-func (s layoutStore) origin() *registryBlob { return nil }
+// origins implements blobStore.
+func (s layoutStore) origins() []registryBlob { return nil }
 
 // dirFiles reads files below a directory that the user named.
 type dirFiles string

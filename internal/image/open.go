@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -31,9 +32,21 @@ type Options struct {
 	// AuthFile holds credentials in the form of docker's config.json; empty:
 	// REGISTRY_AUTH_FILE and the Docker keychain.
 	AuthFile string
-	// Retries is how often a failed request is sent again: 0 is the default
-	// of 2, a negative number means never.
+	// Credentials tells whether credentials may be used for a registry, given
+	// with its port as in "registry.example:5000"; Docker Hub is
+	// "index.docker.io". One for which it is false is asked anonymously. Nil:
+	// they may be used everywhere.
+	Credentials func(host string) bool
+	// Retries is how often a request that failed, or a transfer that broke off,
+	// is tried again since the last progress, with growing waits: 0 is the
+	// default of 3, a negative number means never.
 	Retries int
+	// StallTimeout is how long a registry may send or take no byte before the
+	// attempt counts as failed; 0 is 60 seconds.
+	StallTimeout time.Duration
+	// Expect is the digest that the tag of a registry target must have until it
+	// is replaced; the zero value checks nothing.
+	Expect v1.Hash
 	// Jobs is how many blobs are transferred at a time; 0 is 4.
 	Jobs int
 	// UserAgent is sent to registries.
@@ -49,6 +62,9 @@ type Options struct {
 	// Names are the references that a docker-archive target records where the
 	// target itself names none.
 	Names []string
+
+	// pacing is how time passes for the registry client.
+	pacing pacing
 }
 
 // Source is an opened image source. Its reference is resolved: whatever
@@ -56,6 +72,8 @@ type Options struct {
 type Source struct {
 	tree   func(context.Context) (*tree, error)
 	closer io.Closer
+	// registry is nil for other sources.
+	registry *registryStore
 }
 
 // catalog is what a source offers to choose from.

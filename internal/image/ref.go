@@ -291,3 +291,34 @@ func samePath(a, b string) bool {
 	absB, errB := filepath.Abs(b)
 	return errA == nil && errB == nil && absA == absB
 }
+
+// Host returns the registry that r is in, with its port; empty for what is in none.
+func (r Ref) Host() string {
+	if r.Transport != Registry {
+		return ""
+	}
+	parsed, err := name.ParseReference(r.Name)
+	if err != nil {
+		return ""
+	}
+	return parsed.Context().RegistryStr()
+}
+
+// FullName returns a registry reference with its registry and repository spelled
+// out, as annotations and BuildKit do: docker.io/library/debian:12. A digest beside
+// a tag is left out.
+func (r Ref) FullName() string {
+	tagged, digest, _ := strings.Cut(r.Name, "@")
+	parsed, err := name.ParseReference(tagged)
+	if err != nil {
+		return r.Name
+	}
+	repo := parsed.Context().Name()
+	if rest, ok := strings.CutPrefix(repo, name.DefaultRegistry+"/"); ok {
+		repo = "docker.io/" + rest
+	}
+	if digest != "" && repositoryTyped(tagged) == tagged {
+		return repo + "@" + digest
+	}
+	return repo + ":" + parsed.Identifier()
+}

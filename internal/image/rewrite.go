@@ -21,6 +21,9 @@ const (
 	baseDigestAnnotation = "org.opencontainers.image.base.digest"
 )
 
+// newLayerHint is about a new layer that Docker's family does not have.
+const newLayerHint = "compress with --compression gzip, which every engine reads, or write the manifest with --format oci"
+
 // layerTypes are the media types of the same bytes in both families.
 var layerTypes = []struct{ oci, docker types.MediaType }{
 	{types.OCIUncompressedLayer, types.DockerUncompressedLayer},
@@ -56,6 +59,8 @@ type Rewrite struct {
 	// Family is the manifest media type of the result: empty for the image's
 	// own, which is Docker's where it has no manifest.
 	Family types.MediaType
+	// Edits are what else changes.
+	Edits Edits
 }
 
 // LayerMediaType returns the media type of a layer that is compressed with
@@ -68,11 +73,40 @@ func LayerMediaType(family types.MediaType, compression string) (types.MediaType
 	if !ok {
 		return "", fmt.Errorf("[internal error] compression %q has no media type", compression)
 	}
-	return convertLayerType(oci, family)
+	return convertLayerType(oci, family, newLayerHint)
 }
 
-// convertLayerType returns the media type of the same bytes in a family.
-func convertLayerType(t, family types.MediaType) (types.MediaType, error) {
+// CheckKept finds, before any work, a layer that cannot be kept in a manifest of
+// the media type family: a *HintError. The layers are the lowest ones of an
+// image; those of a classic docker-archive have no media type yet and pass.
+func CheckKept(layers []Layer, family types.MediaType) error {
+	for i, l := range layers {
+		if l.MediaType == "" {
+			continue
+		}
+		if _, err := convertLayerType(l.MediaType, family, keptLayerHint(family)); err != nil {
+			return fmt.Errorf("layer %d (%s): %w", i+1, l.Digest, err)
+		}
+	}
+	return nil
+}
+
+// ConvertIndexType returns the media type of an image index in the family of the
+// manifest media type family: that of a manifest list for Docker's, and the
+// other way round. Any other t is returned as it is.
+func ConvertIndexType(t, family types.MediaType) types.MediaType {
+	switch {
+	case t == types.OCIImageIndex && family == types.DockerManifestSchema2:
+		return types.DockerManifestList
+	case t == types.DockerManifestList && family == types.OCIManifestSchema1:
+		return types.OCIImageIndex
+	}
+	return t
+}
+
+// convertLayerType returns the media type of the same bytes in a family. hint is
+// what to do about one that the family does not have.
+func convertLayerType(t, family types.MediaType, hint string) (types.MediaType, error) {
 	if !family.IsImage() {
 		return "", fmt.Errorf("[internal error] %q is not the media type of an image manifest", family)
 	}
@@ -88,16 +122,39 @@ func convertLayerType(t, family types.MediaType) (types.MediaType, error) {
 		}
 	}
 	return "", &HintError{
-		Err:  fmt.Errorf("a Docker manifest cannot hold a layer of media type %.100q", t),
-		Hint: "compress with --compression gzip, which every engine reads",
+		Err:  fmt.Errorf("%s manifest cannot hold a layer of media type %.100q", familyName(family), t),
+		Hint: hint,
 	}
+}
+
+// familyName names the family of a manifest media type, with its article.
+func familyName(family types.MediaType) string {
+	if family == types.DockerManifestSchema2 {
+		return "a Docker"
+	}
+	return "an OCI"
+}
+
+// keptLayerHint is about a kept layer that the family does not have, and so is of
+// the other one: no flag compresses it.
+func keptLayerHint(family types.MediaType) string {
+	format := "oci"
+	if family == types.OCIManifestSchema1 {
+		format = "docker"
+	}
+	return fmt.Sprintf("write the manifest with --format %s, or squash that layer in place of keeping it", format)
 }
 
 // Rewrite returns the image with other layers. Of its documents only what
 // follows from that changes: rootfs.diff_ids and history of the config, the
 // manifest's config descriptor and layers, and the annotations about the base,
-// which go when no layer is kept. Everything else stays byte for byte, kept
-// layers' descriptors included.
+// which go when no layer is kept; and what r.Edits asks for. Everything else
+// stays byte for byte, kept layers' descriptors included.
+//
+// Another family changes the media types, in a layer's descriptor nothing else:
+// readers of Docker's manifests pass over its annotations. Of the manifest,
+// Docker's family has no annotations and no subject; the Notes say that they
+// are gone. Within a family a subject stays, as it points away from the image.
 //
 // The history has one entry per layer, or none at all, also where the source's
 // had not; the result's Notes say so, and hold nothing of img.Notes. A classic
@@ -112,6 +169,9 @@ func (img *Image) Rewrite(r Rewrite) (*Image, error) {
 	}
 	if r.Family == "" {
 		r.Family = types.DockerManifestSchema2
+	}
+	if err := r.Edits.Check(r.Family); err != nil {
+		return nil, err
 	}
 	layers, err := r.layers(img)
 	if err != nil {
@@ -131,7 +191,7 @@ func (img *Image) Rewrite(r Rewrite) (*Image, error) {
 		return nil, fmt.Errorf("checking the rewritten documents: %w", err)
 	}
 	for i := range out.Layers {
-		out.Layers[i].Open, out.Layers[i].origin = layers[i].Open, layers[i].origin
+		out.Layers[i].Open, out.Layers[i].origins = layers[i].Open, layers[i].origins
 	}
 	out.Names, out.Notes = slices.Clone(img.Names), notes
 	return out, nil
@@ -185,14 +245,14 @@ func (r Rewrite) layers(img *Image) ([]Layer, error) {
 }
 
 func newDescriptor(mediaType types.MediaType, digest v1.Hash, size int64) json.RawMessage {
-	o := &object{container{open: '{', close: '}'}}
+	o := newObject()
 	o.set("mediaType", quoteJSON(string(mediaType)))
 	o.set("size", strconv.AppendInt(nil, size, 10))
 	o.set("digest", quoteJSON(digest.String()))
 	return o.bytes()
 }
 
-// rewriteConfig edits rootfs.diff_ids and history.
+// rewriteConfig edits rootfs.diff_ids and history, and what r.Edits asks for.
 func rewriteConfig(raw []byte, r Rewrite, notes *[]string) ([]byte, error) {
 	c, err := parseConfig(raw)
 	if err != nil {
@@ -208,6 +268,10 @@ func rewriteConfig(raw []byte, r Rewrite, notes *[]string) ([]byte, error) {
 	}
 	c.rootfs.set("diff_ids", ids.bytes())
 	c.doc.set("rootfs", c.rootfs.bytes())
+	// The new history entries take their time from the config.
+	if err := r.Edits.editConfig(c.doc); err != nil {
+		return nil, err
+	}
 	history, note, err := c.rewriteHistory(r)
 	if err != nil {
 		return nil, fmt.Errorf(`"history": %w`, err)
@@ -235,6 +299,8 @@ func (c *configDoc) rewriteHistory(r Rewrite) (list *array, note string, err err
 	}
 	entries := withLayer(c.history)
 	switch {
+	case len(c.history) == 0 && len(r.New) == 0:
+		// None at all is as good as one per layer.
 	case entries != len(c.diffIDs):
 		if list, err = c.rebuildHistory(r); err != nil {
 			return nil, "", err
@@ -337,7 +403,7 @@ func markEmpty(items []item, kept int) error {
 // historyEntry makes an entry for a layer with the image's own time: the clock
 // would give every run another digest.
 func (c *configDoc) historyEntry(createdBy, comment string) json.RawMessage {
-	o := &object{container{open: '{', close: '}'}}
+	o := newObject()
 	if created := c.doc.get("created"); created != nil && created[0] == '"' {
 		o.set("created", created)
 	}
@@ -348,8 +414,8 @@ func (c *configDoc) historyEntry(createdBy, comment string) json.RawMessage {
 	return o.bytes()
 }
 
-// rewriteManifest edits the config descriptor, the layers, the annotations
-// about the base and, where the family changes, media types.
+// rewriteManifest edits the config descriptor, the layers, the annotations and,
+// where the family changes, what the other one has not.
 func rewriteManifest(img *Image, config []byte, layers []Layer, r Rewrite, notes *[]string) ([]byte, error) {
 	raw := img.Manifest
 	if raw == nil {
@@ -363,9 +429,9 @@ func rewriteManifest(img *Image, config []byte, layers []Layer, r Rewrite, notes
 	if err != nil {
 		return nil, err
 	}
-	// OCI manifests do without a media type, and so may the source's.
-	needed := img.MediaType != r.Family && r.Family == types.DockerManifestSchema2
-	if stated != string(r.Family) && (stated != "" || needed) {
+	// A source may state none, a result of another family does: registries take
+	// no Docker manifest without it, and an OCI manifest should have it.
+	if stated != string(r.Family) && (stated != "" || img.MediaType != r.Family) {
 		doc.set("mediaType", quoteJSON(string(r.Family)))
 	}
 	mixed, err := rewriteConfigDescriptor(doc, config, r.Family)
@@ -380,9 +446,41 @@ func rewriteManifest(img *Image, config []byte, layers []Layer, r Rewrite, notes
 		*notes = append(*notes, fmt.Sprintf("the source's manifest mixes media types of Docker and OCI: the result has those of %s", r.Family))
 	}
 	if err := rewriteBaseAnnotations(doc, r); err != nil {
-		return nil, fmt.Errorf(`"annotations": %w`, err)
+		return nil, err
+	}
+	if err := editMap(doc, "annotations", r.Edits.Annotations); err != nil {
+		return nil, err
+	}
+	if img.MediaType == types.OCIManifestSchema1 && r.Family == types.DockerManifestSchema2 {
+		if err := dropOCIMembers(doc, notes); err != nil {
+			return nil, err
+		}
 	}
 	return doc.bytes(), nil
+}
+
+// dropOCIMembers removes what Docker's manifests do not have.
+// https://distribution.github.io/distribution/spec/manifest-v2-2/#image-manifest-field-descriptions
+func dropOCIMembers(doc *object, notes *[]string) error {
+	annotations, err := doc.stringMap("annotations")
+	if err != nil {
+		return err
+	}
+	switch n := len(annotations.items); n {
+	case 0:
+	case 1:
+		*notes = append(*notes, "the manifest's annotation is left out: a Docker manifest has none")
+	default:
+		*notes = append(*notes, fmt.Sprintf("the manifest's %d annotations are left out: a Docker manifest has none", n))
+	}
+	if doc.get("subject") != nil {
+		*notes = append(*notes, "the manifest's subject is left out: a Docker manifest has none")
+	}
+	// An artifactType is empty, as no artifact is taken for an image.
+	for _, name := range []string{"annotations", "subject", "artifactType"} {
+		doc.delete(name)
+	}
+	return nil
 }
 
 // emptyManifest is what the manifest of a classic docker-archive starts from.
@@ -438,7 +536,11 @@ func rewriteLayers(doc *object, layers []Layer, r Rewrite) (mixed bool, err erro
 	}
 	list.remove(min(r.Kept, len(list.items)), len(list.items))
 	for i, l := range layers {
-		value, converted, err := convertDescriptor(l, r.Family)
+		hint := newLayerHint
+		if i < r.Kept {
+			hint = keptLayerHint(r.Family)
+		}
+		value, converted, err := convertDescriptor(l, r.Family, hint)
 		if err != nil {
 			return false, fmt.Errorf("layer %d (%s): %w", i+1, l.Digest, err)
 		}
@@ -455,12 +557,12 @@ func rewriteLayers(doc *object, layers []Layer, r Rewrite) (mixed bool, err erro
 
 // convertDescriptor returns the descriptor of a layer in a family, in which
 // nothing but the media type may differ.
-func convertDescriptor(l Layer, family types.MediaType) (raw json.RawMessage, converted bool, err error) {
+func convertDescriptor(l Layer, family types.MediaType, hint string) (raw json.RawMessage, converted bool, err error) {
 	d, err := parseDescriptor(l.Descriptor)
 	if err != nil {
 		return nil, false, err
 	}
-	mediaType, err := convertLayerType(d.MediaType, family)
+	mediaType, err := convertLayerType(d.MediaType, family, hint)
 	if err != nil || mediaType == d.MediaType {
 		return l.Descriptor, false, err
 	}
@@ -479,12 +581,9 @@ func rewriteBaseAnnotations(doc *object, r Rewrite) error {
 	if r.Kept > 0 && !known {
 		return nil
 	}
-	annotations := &object{container{open: '{', close: '}'}}
-	if raw := doc.get("annotations"); raw != nil {
-		var err error
-		if annotations, err = parseMap(raw); err != nil {
-			return err
-		}
+	annotations, err := doc.stringMap("annotations")
+	if err != nil {
+		return err
 	}
 	before := len(annotations.items)
 	annotations.delete(baseNameAnnotation)
@@ -495,11 +594,6 @@ func rewriteBaseAnnotations(doc *object, r Rewrite) error {
 	if known && r.BaseDigest != (v1.Hash{}) {
 		annotations.set(baseDigestAnnotation, quoteJSON(r.BaseDigest.String()))
 	}
-	switch after := len(annotations.items); {
-	case after > 0:
-		doc.set("annotations", annotations.bytes())
-	case before > 0:
-		doc.delete("annotations")
-	}
+	doc.putMap("annotations", annotations, before)
 	return nil
 }

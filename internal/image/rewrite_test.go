@@ -314,7 +314,21 @@ func TestRewriteRefused(t *testing.T) {
 	}
 	t.Run("zstd in a Docker manifest", func(t *testing.T) {
 		_, err := img.Rewrite(Rewrite{Kept: 2, Family: types.DockerManifestSchema2})
-		wantRefusal(t, err, "layer 2 ("+blobDigest(1)+"): a Docker manifest cannot hold a layer of media type", "--compression gzip")
+		wantRefusal(t, err, "layer 2 ("+blobDigest(1)+"): a Docker manifest cannot hold a layer of media type", "--format oci, or squash that layer")
+		err = CheckKept(img.Layers, types.DockerManifestSchema2)
+		wantRefusal(t, err, "layer 2 ("+blobDigest(1)+"): a Docker manifest cannot hold a layer of media type", "--format oci, or squash that layer")
+		if err := CheckKept(img.Layers[:1], types.DockerManifestSchema2); err != nil {
+			t.Error(err)
+		}
+		l := newLayers(t, img.MediaType, 1)
+		l[0].MediaType = types.OCILayerZStd
+		_, err = img.Rewrite(Rewrite{Kept: 1, New: l, Family: types.DockerManifestSchema2})
+		wantRefusal(t, err, "layer 2 ("+l[0].Digest.String()+"): a Docker manifest cannot hold", "--compression gzip, which every engine reads, or write the manifest with --format oci")
+	})
+	t.Run("unknown compression in an OCI manifest", func(t *testing.T) {
+		img := dockerDocs().replaced(t, string(types.DockerUncompressedLayer)+`", "size":101`, string(types.DockerUncompressedLayer)+`+br", "size":101`).mustOpen(t)
+		_, err := img.Rewrite(Rewrite{Kept: 2, Family: types.OCIManifestSchema1})
+		wantRefusal(t, err, "an OCI manifest cannot hold a layer of media type", "--format docker, or squash that layer")
 	})
 	t.Run("annotation twice", func(t *testing.T) {
 		img := ociDocs().replaced(t, `"schemaVersion":2`, `"annotations":{"a":"1","a":"2"},"schemaVersion":2`).mustOpen(t)
@@ -439,6 +453,13 @@ func TestRewriteFamily(t *testing.T) {
 			t.Errorf("manifest %s", out.Manifest)
 		}
 	})
+	t.Run("Docker without a media type to OCI", func(t *testing.T) {
+		d := dockerDocs().replaced(t, `"mediaType":"application/vnd.docker.distribution.manifest.v2+json",`, "")
+		out := mustRewrite(t, d.mustOpen(t), Rewrite{Kept: 2, Family: types.OCIManifestSchema1})
+		if !strings.Contains(string(out.Manifest), `"mediaType":"application/vnd.oci.image.manifest.v1+json"`) {
+			t.Errorf("manifest %s", out.Manifest)
+		}
+	})
 	t.Run("without a media type stays so", func(t *testing.T) {
 		for _, d := range []docs{oci, dockerDocs()} {
 			d := d.replaced(t, `"mediaType":"`+string(d.mediaType)+`",`, "")
@@ -447,6 +468,146 @@ func TestRewriteFamily(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestRewriteFamilyMembers checks what a conversion leaves of members that the
+// other family does not have.
+func TestRewriteFamilyMembers(t *testing.T) {
+	const version = `"schemaVersion":2`
+	subject := `"subject":{"mediaType":"x","digest":"` + blobDigest(9) + `","size":1}`
+	layer := func(t types.MediaType, more string) string {
+		return `{"mediaType": "` + string(t) + `", "size":101 ` + more
+	}
+	oci := ociDocs().replaced(t, string(types.OCILayerZStd), string(types.OCIUncompressedLayer))
+	const toDocker, toOCI = types.DockerManifestSchema2, types.OCIManifestSchema1
+	for _, tt := range []struct {
+		name     string
+		docs     docs
+		old, new string // what differs from docs
+		family   types.MediaType
+		want     string // in place of new; all of it without the media types' families
+		notes    string
+	}{
+		{"annotations to Docker", oci, version, version + `,"annotations":{"a":"1","b":"2"}`, toDocker, version, "the manifest's 2 annotations are left out: a Docker manifest has none"},
+		{"one annotation to Docker", oci, version, version + `,"annotations":{"a":"1"}`, toDocker, version, "the manifest's annotation is left out: a Docker manifest has none"},
+		{"no annotations to Docker", oci, version, version + `,"annotations":{},"subject":null,"artifactType":""`, toDocker, version, ""},
+		{"subject to Docker", oci, version, version + "," + subject, toDocker, version, "the manifest's subject is left out: a Docker manifest has none"},
+		{"all of them to Docker", oci, version, version + "," + subject + `,"x":1e400,"annotations":{"a":"1"}`, toDocker, version + `,"x":1e400`,
+			"the manifest's annotation is left out: a Docker manifest has none|the manifest's subject is left out: a Docker manifest has none"},
+		{"subject within OCI", oci, version, version + "," + subject + `,"annotations":{"a":"1"}`, toOCI, version + "," + subject + `,"annotations":{"a":"1"}`, ""},
+		{"subject and annotations within Docker", dockerDocs(), version, version + "," + subject + `,"annotations":{"a":"1"}`, toDocker, version + "," + subject + `,"annotations":{"a":"1"}`, ""},
+		{"subject and annotations to OCI", dockerDocs(), version, version + "," + subject + `,"annotations":{"a":"1"}`, toOCI, version + "," + subject + `,"annotations":{"a":"1"}`, ""},
+		{"annotations of a layer to Docker", oci, layer(types.OCIUncompressedLayer, ""), layer(types.OCIUncompressedLayer, `,"annotations":{"a":"1"}`), toDocker,
+			layer(types.DockerUncompressedLayer, `,"annotations":{"a":"1"}`), ""},
+		{"annotations of the config to Docker", oci, `"size":CONFIGSIZE`, `"annotations":{"a":"1"},"size":CONFIGSIZE`, toDocker, `"annotations":{"a":"1"},"size":CONFIGSIZE`, ""},
+		{"urls to OCI", dockerDocs(), layer(types.DockerUncompressedLayer, ""), layer(dockerForeignLayerUncompressed, `,"urls":["https://example.com/l"]`), toOCI,
+			layer(types.OCIUncompressedRestrictedLayer, `,"urls":["https://example.com/l"]`), ""},
+		{"urls to Docker", oci, layer(types.OCIUncompressedLayer, ""), layer(types.OCIRestrictedLayer, `,"urls":["https://example.com/l"]`), toDocker,
+			layer(types.DockerForeignLayer, `,"urls":["https://example.com/l"]`), ""},
+		{"zstd to OCI", dockerDocs(), layer(types.DockerUncompressedLayer, ""), layer(dockerLayerZstd, ""), toOCI, layer(types.OCILayerZStd, ""), ""},
+		{"foreign zstd to OCI", dockerDocs(), layer(types.DockerUncompressedLayer, ""), layer(dockerForeignLayerZstd, ""), toOCI, layer(ociRestrictedLayerZstd, ""), ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			out := mustRewrite(t, tt.docs.replaced(t, tt.old, tt.new).mustOpen(t), Rewrite{Kept: 2, Family: tt.family})
+			want := dockerDocs()
+			if tt.family == toOCI {
+				want = oci
+			}
+			old := tt.old
+			if !strings.Contains(want.manifest, old) {
+				old = layer(types.OCIUncompressedLayer, "")
+				if tt.family == toDocker {
+					old = layer(types.DockerUncompressedLayer, "")
+				}
+			}
+			if got, want := string(out.Manifest), string(want.replaced(t, old, tt.want).complete()); got != want {
+				t.Errorf("manifest\n%s\nwant\n%s", got, want)
+			}
+			if notes := strings.Join(out.Notes, "|"); notes != tt.notes {
+				t.Errorf("notes %q, want %q", notes, tt.notes)
+			}
+		})
+	}
+}
+
+func TestConvertIndexType(t *testing.T) {
+	for _, tt := range []struct{ t, family, want types.MediaType }{
+		{types.OCIImageIndex, types.DockerManifestSchema2, types.DockerManifestList},
+		{types.OCIImageIndex, types.OCIManifestSchema1, types.OCIImageIndex},
+		{types.DockerManifestList, types.OCIManifestSchema1, types.OCIImageIndex},
+		{types.DockerManifestList, types.DockerManifestSchema2, types.DockerManifestList},
+		{types.OCIImageIndex, "", types.OCIImageIndex},
+		{types.OCIManifestSchema1, types.DockerManifestSchema2, types.OCIManifestSchema1},
+		{"", types.DockerManifestSchema2, ""},
+	} {
+		if got := ConvertIndexType(tt.t, tt.family); got != tt.want {
+			t.Errorf("%s for %s: %s, want %s", tt.t, tt.family, got, tt.want)
+		}
+	}
+}
+
+// TestRewriteLayerAnnotations: what lazy pulling and encryption note about a
+// layer's bytes holds for no other bytes.
+func TestRewriteLayerAnnotations(t *testing.T) {
+	for _, name := range []string{
+		"containerd.io/snapshot/stargz/toc.digest",
+		"io.containers.estargz.uncompressed-size",
+		"io.github.containers.zstd-chunked.manifest-checksum",
+		"io.github.containers.zstd-chunked.manifest-position",
+		"org.opencontainers.image.enc.keys.jwe",
+	} {
+		t.Run(name, func(t *testing.T) {
+			more := fmt.Sprintf(`,"annotations":{%q:"v"}`, name)
+			d := ociDocs()
+			for i, mediaType := range []types.MediaType{types.OCILayer, types.OCILayerZStd} {
+				d = d.replaced(t, layerJSON(mediaType, i, ""), layerJSON(mediaType, i, more))
+			}
+			img := d.mustOpen(t)
+			r := Rewrite{Kept: 1, New: newLayers(t, img.MediaType, 1)}
+			out := mustRewrite(t, img, r)
+			if got, want := string(out.Layers[0].Descriptor), layerJSON(types.OCILayer, 0, more); got != want {
+				t.Errorf("kept layer %s, want %s", got, want)
+			}
+			if got, want := string(out.Layers[1].Descriptor), newLayerJSON(r.New[0]); got != want {
+				t.Errorf("new layer %s, want %s", got, want)
+			}
+			whole := mustRewrite(t, img, Rewrite{New: r.New})
+			if strings.Contains(string(whole.Manifest), name) {
+				t.Errorf("manifest %s", whole.Manifest)
+			}
+		})
+	}
+}
+
+// TestRewriteSameLayers checks that a rewrite without a change of layers leaves
+// the history as it is.
+func TestRewriteSameLayers(t *testing.T) {
+	const odd = "[ {\"created_by\" : \"A\", \"x\":1e400} ,\n {\"created_by\":\"E\",\"empty_layer\":true},{\"created_by\":\"B\",\"empty_layer\":null} ]"
+	for _, tt := range []struct {
+		name, history, want string
+		note                string
+	}{
+		{"match", odd, odd, ""},
+		{"absent", "", "", ""},
+		{"null", "null", "null", ""},
+		{"empty", "[ ]", "[ ]", ""},
+		{"mismatch", `[{"created_by":"A"}]`, `[{"created_by":"slim: layer ` + diffID(0) + `"},{"created_by":"slim: layer ` + diffID(1) + `"},{"created_by":"A","empty_layer":true}]`, "rebuilt"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			img := historyImage(t, tt.history, []int{0, 1})
+			for _, family := range []types.MediaType{"", types.DockerManifestSchema2} {
+				out := mustRewrite(t, img, Rewrite{Kept: 2, Family: family, Edits: Edits{Labels: []KeyValue{{Key: "k", Value: "v"}}}})
+				want := strings.Replace(string(img.Config), `"history":`+tt.history, `"history":`+tt.want, 1)
+				want = strings.TrimSuffix(want, "}") + `,"config":{"Labels":{"k":"v"}}}`
+				if got := string(out.Config); got != want {
+					t.Errorf("config\n%s\nwant\n%s", got, want)
+				}
+				if notes := strings.Join(out.Notes, "\n"); !strings.Contains(notes, tt.note) || tt.note == "" && notes != "" {
+					t.Errorf("notes %q, want %q", notes, tt.note)
+				}
+			}
+		})
+	}
 }
 
 func TestRewriteClassic(t *testing.T) {
@@ -510,9 +671,9 @@ func TestRewriteClassic(t *testing.T) {
 	t.Run("layers of a base", func(t *testing.T) {
 		base := ociDocs().replaced(t, diffID(0), digestOf(plain).String()).replaced(t, diffID(1), digestOf(plain).String()).
 			replaced(t, `"digest":"`+blobDigest(0), `"annotations":{"k":"v"} , "digest":"`+blobDigest(0)).mustOpen(t)
-		base.Layers[0].origin, base.Layers[0].Open = &registryBlob{}, opens(packed)
+		base.Layers[0].origins, base.Layers[0].Open = []registryBlob{{repo: repository(t, "registry.example/base")}}, opens(packed)
 		out := mustRewrite(t, classic(), Rewrite{Kept: 1, KeptLayers: base.Layers, New: newLayers(t, types.OCIManifestSchema1, 1), Family: types.OCIManifestSchema1})
-		if l := out.Layers[0]; !bytes.Equal(l.Descriptor, base.Layers[0].Descriptor) || l.origin != base.Layers[0].origin || l.Open == nil {
+		if l := out.Layers[0]; !bytes.Equal(l.Descriptor, base.Layers[0].Descriptor) || !slices.Equal(l.origins, base.Layers[0].origins) || l.Open == nil {
 			t.Errorf("layer %+v, want that of the base %s", l, base.Layers[0].Descriptor)
 		}
 		out = mustRewrite(t, classic(), Rewrite{Kept: 1, KeptLayers: base.Layers, New: newLayers(t, types.DockerManifestSchema2, 1)})
@@ -540,7 +701,7 @@ func TestLayerMediaType(t *testing.T) {
 		}
 	}
 	_, err := LayerMediaType(types.DockerManifestSchema2, "zstd")
-	wantRefusal(t, err, "a Docker manifest cannot hold a layer of media type", "--compression gzip")
+	wantRefusal(t, err, "a Docker manifest cannot hold a layer of media type", "--compression gzip, which every engine reads, or write the manifest with --format oci")
 	_, err = LayerMediaType(types.OCIManifestSchema1, "xz")
 	wantRefusal(t, err, `[internal error] compression "xz"`, "")
 	_, err = LayerMediaType("", "gzip")

@@ -115,7 +115,10 @@ func (t *tree) catalog() (*catalog, error) {
 		case n.kind == attestationNode:
 			attestations++
 		case n.kind == otherNode:
-			c.notes = append(c.notes, fmt.Sprintf("an entry of type %.100q was left out", e.typeName()))
+			note := fmt.Sprintf("an entry of type %.100q was left out", e.typeName())
+			if !slices.Contains(c.notes, note) {
+				c.notes = append(c.notes, note)
+			}
 		case n.kind == absentNode:
 			c.absent = append(c.absent, absence(e.descriptor))
 		}
@@ -149,13 +152,19 @@ type walk struct {
 	// roots are where the walk begins.
 	roots []descriptor
 
-	nodes     map[v1.Hash]*node
+	nodes     map[claim]*node
 	documents int
+}
+
+// claim is a document and what a descriptor says that it is.
+type claim struct {
+	digest v1.Hash
+	kind   nodeKind
 }
 
 // tree implements Source.tree.
 func (w walk) tree(ctx context.Context) (*tree, error) {
-	w.nodes = map[v1.Hash]*node{}
+	w.nodes = map[claim]*node{}
 	t := &tree{store: w.store}
 	for _, root := range w.roots {
 		n, err := w.visit(ctx, root, 0)
@@ -169,11 +178,7 @@ func (w walk) tree(ctx context.Context) (*tree, error) {
 
 // visit returns what a descriptor leads to.
 func (w *walk) visit(ctx context.Context, d descriptor, depth int) (*node, error) {
-	if n := w.nodes[d.Digest]; n != nil {
-		return n, nil
-	}
 	n := &node{digest: d.Digest}
-	w.nodes[d.Digest] = n
 	alone := depth == 0 && len(w.roots) == 1
 	switch {
 	case alone:
@@ -182,6 +187,11 @@ func (w *walk) visit(ctx context.Context, d descriptor, depth int) (*node, error
 	case d.ArtifactType != "" || !d.MediaType.IsImage() && !d.MediaType.IsIndex() && d.MediaType != "":
 		n.kind = otherNode
 	}
+	is := claim{d.Digest, n.kind}
+	if known := w.nodes[is]; known != nil {
+		return known, nil
+	}
+	w.nodes[is] = n
 	n.absent = !alone && !w.store.has(d.Digest)
 	switch {
 	case n.kind != imageNode:
@@ -268,7 +278,7 @@ func isIndex(raw []byte) bool {
 
 // document reads a manifest or index.
 func (w *walk) document(ctx context.Context, d descriptor) ([]byte, error) {
-	rc, err := w.store.manifest(ctx, d.Digest)
+	rc, err := w.store.manifest(ctx, d)
 	if err != nil {
 		return nil, fmt.Errorf("reading manifest %s: %w", d.Digest, err)
 	}
@@ -309,21 +319,21 @@ func (w *walk) image(ctx context.Context, d descriptor, manifest []byte) (*Image
 		if !l.Foreign && !w.store.has(l.Digest) {
 			return nil, fmt.Errorf("reading %s: layer %d: %w", ref, i+1, missingBlob(l.Digest, fs.ErrNotExist))
 		}
-		l.origin = w.store.origin()
-		l.Open = openerOf(w.store, l.Digest)
+		l.origins = w.store.origins()
+		l.Open = openerOf(w.store, m.Layers[i])
 	}
 	return img, nil
 }
 
 // openerOf returns what opens a layer's blob. The urls of a foreign layer are
 // not among the places where it looks.
-func openerOf(store blobStore, h v1.Hash) func(context.Context) (io.ReadCloser, error) {
-	return func(ctx context.Context) (io.ReadCloser, error) { return store.blob(ctx, h) }
+func openerOf(store blobStore, d descriptor) func(context.Context) (io.ReadCloser, error) {
+	return func(ctx context.Context) (io.ReadCloser, error) { return store.blob(ctx, d) }
 }
 
 // config reads an image config.
 func (w *walk) config(ctx context.Context, d descriptor) ([]byte, error) {
-	rc, err := w.store.blob(ctx, d.Digest)
+	rc, err := w.store.blob(ctx, d)
 	if err != nil {
 		return nil, err
 	}

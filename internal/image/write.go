@@ -76,7 +76,7 @@ func (t Transport) family() types.MediaType {
 func writeDocument(ctx context.Context, target Ref, doc *document, images []*Image, o Options) (string, error) {
 	switch target.Transport {
 	case Registry:
-		return writeRegistry(ctx, target, doc, images, o)
+		return writeRegistry(ctx, target, doc, o)
 	case OCI:
 		return writeLayout(ctx, target, doc, images, o)
 	case OCIArchive:
@@ -367,4 +367,13 @@ func keepMode(f *os.File, path string) error {
 		return nil
 	}
 	return f.Chmod(info.Mode().Perm())
+}
+
+// Line is what Write and WriteIndex return for a registry or an OCI layout that
+// holds the digest.
+func Line(target Ref, digest v1.Hash) string {
+	if target.Transport == Registry {
+		return repositoryTyped(target.Name) + "@" + digest.String()
+	}
+	return digest.String()
 }
