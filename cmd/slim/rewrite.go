@@ -85,8 +85,7 @@ func (o *squashOptions) family(img *image.Image) types.MediaType {
 func comment(o *squashOptions, img *image.Image, base boundary) string {
 	source := img.Digest.String()
 	if img.Manifest == nil {
-		sum := sha256.Sum256(img.Config)
-		source = "sha256:" + hex.EncodeToString(sum[:])
+		source = configDigest(img)
 	}
 	baseName, baseDigest := base.name()
 	edits, _ := json.Marshal(o.edits) // strings and booleans
@@ -95,6 +94,12 @@ func comment(o *squashOptions, img *image.Image, base boundary) string {
 		edits, o.rules.Canonical())
 	sum := sha256.Sum256([]byte(options))
 	return "source=" + source + " options=" + hex.EncodeToString(sum[:8])
+}
+
+// configDigest is what an engine calls the ID of an image.
+func configDigest(img *image.Image) string {
+	sum := sha256.Sum256(img.Config)
+	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
 func historyLength(config []byte) int {

@@ -89,7 +89,7 @@ func (p *proof) documents(back *image.Image) error {
 	if !bytes.Equal(back.Config, p.result.Config) {
 		return notHeld("the config that was read back is another one")
 	}
-	if back.Manifest != nil && p.result.Manifest != nil && p.o.target.Transport != image.DockerArchive && !bytes.Equal(back.Manifest, p.result.Manifest) {
+	if back.Manifest != nil && p.result.Manifest != nil && !p.o.toDocker() && !bytes.Equal(back.Manifest, p.result.Manifest) {
 		return notHeld("the manifest that was read back is another one")
 	}
 	if !slices.Equal(diffIDs(back), diffIDs(p.result)) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -247,7 +248,7 @@ func (w *work) write(ctx context.Context) (err error) {
 	opts := w.o.imageOptions(w.source.Images[0])
 	if w.o.inPlace && image.SameTag(w.o.source, w.o.target) {
 		opts.Expect = w.source.Digest()
-		w.report.Notes = append(w.report.Notes, fmt.Sprintf("the tag was %s", opts.Expect))
+		w.report.Notes = append(w.report.Notes, "the tag was "+cmp.Or(w.report.Source.Digest, configDigest(w.source.Images[0])))
 	}
 	if w.o.verify {
 		opts.Prove = w.prove

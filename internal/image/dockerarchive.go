@@ -330,20 +330,30 @@ func writeDockerArchive(ctx context.Context, target Ref, img *Image, o Options) 
 	if err != nil {
 		return "", err
 	}
-	layers := make([]Layer, len(img.Layers))
-	for i, l := range img.Layers {
-		if l.Foreign {
-			return "", &HintError{Err: fmt.Errorf("layer %d (%s) is foreign, and a docker-archive holds every layer", i+1, l.Digest), Hint: "write to a registry or an OCI layout"}
-		}
-		if layers[i], err = identify(ctx, l); err != nil {
-			return "", fmt.Errorf("layer %d (%s): %w", i+1, l.DiffID, err)
-		}
+	layers, err := savedLayers(ctx, img)
+	if err != nil {
+		return "", err
 	}
 	err = writeArchive(ctx, target, o, func(tw *tarWriter) error { return tw.saved(ctx, img.Config, layers, tags, o.TempDir) })
 	if err != nil {
 		return "", err
 	}
 	return digestOf(img.Config).String(), nil
+}
+
+// savedLayers are the layers of an image as tarWriter.saved takes them.
+func savedLayers(ctx context.Context, img *Image) ([]Layer, error) {
+	layers := make([]Layer, len(img.Layers))
+	for i, l := range img.Layers {
+		if l.Foreign {
+			return nil, &HintError{Err: fmt.Errorf("layer %d (%s) is foreign, and a docker-archive holds every layer", i+1, l.Digest), Hint: "write to a registry or an OCI layout"}
+		}
+		var err error
+		if layers[i], err = identify(ctx, l); err != nil {
+			return nil, fmt.Errorf("layer %d (%s): %w", i+1, l.DiffID, err)
+		}
+	}
+	return layers, nil
 }
 
 // repoTags are the references that docker load gives to the image.

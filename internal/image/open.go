@@ -95,6 +95,8 @@ func Open(ctx context.Context, ref Ref, o Options) (*Source, error) {
 		return openLayout(ctx, ref)
 	case OCIArchive, DockerArchive, Stdio:
 		return openArchiveSource(ctx, ref, o)
+	case DockerDaemon:
+		return openDaemon(ctx, ref, o)
 	default:
 		return nil, &UsageError{Msg: fmt.Sprintf("%s cannot be read", ref)}
 	}

@@ -106,12 +106,12 @@ func TestIndexBounds(t *testing.T) {
 
 func TestUnusable(t *testing.T) {
 	f := newFixture("linux/amd64", asTar, "a")
-	daemon := Ref{Transport: DockerDaemon, Name: "app:1"}
-	if _, err := Open(t.Context(), daemon, Options{}); err == nil {
-		t.Error("a daemon was opened")
+	unknown := Ref{Transport: "dir", Path: t.TempDir()}
+	if _, err := Open(t.Context(), unknown, Options{}); err == nil {
+		t.Error("an unknown transport was opened")
 	}
-	if _, err := Write(t.Context(), daemon, f.image(t), Options{}); err == nil {
-		t.Error("a daemon was written")
+	if _, err := Write(t.Context(), unknown, f.image(t), Options{}); err == nil {
+		t.Error("an unknown transport was written")
 	}
 	stdio := Ref{Transport: Stdio, Path: "-"}
 	if _, err := Open(t.Context(), stdio, Options{}); err == nil {

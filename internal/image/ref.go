@@ -26,7 +26,7 @@ const (
 	OCIArchive Transport = "oci-archive"
 	// DockerArchive is what docker save writes and docker load reads.
 	DockerArchive Transport = "docker-archive"
-	// DockerDaemon is a Docker engine; ParseRef knows and refuses it.
+	// DockerDaemon is a Docker engine, the one that docker would use.
 	DockerDaemon Transport = "docker-daemon"
 	// Stdio is standard input, whose form is detected, or standard output,
 	// which gets a docker-archive.
@@ -44,12 +44,13 @@ var unsupported = []string{"containers-storage", "dir", "docker-tar", "ostree", 
 type Ref struct {
 	Transport Transport
 	// Path is the file or directory as given; "-" for a stream; empty for a
-	// registry.
+	// registry and an engine.
 	Path string
 	// Name selects the image. Registry: the whole reference. OCI and
 	// OCIArchive: an org.opencontainers.image.ref.name, or "@" and the digest
 	// of a manifest. DockerArchive: NAME:TAG, or "@" and the number of the
-	// image in the archive, from 0. Empty where nothing is selected.
+	// image in the archive, from 0. DockerDaemon: NAME:TAG, NAME@DIGEST, or an
+	// ID or the beginning of one. Empty where nothing is selected.
 	Name string
 }
 
@@ -71,10 +72,10 @@ func ParseRef(s string) (Ref, error) {
 	case slices.Contains(unsupported, transport):
 		return Ref{}, &UsageError{
 			Msg:  fmt.Sprintf("%q: the transport %s: is not supported", s, transport),
-			Hint: fmt.Sprintf("transports are docker://, oci:, oci-archive:, docker-archive: and -; a repository of that name is docker://%s", s),
+			Hint: fmt.Sprintf("transports are docker://, oci:, oci-archive:, docker-archive:, docker-daemon: and -; a repository of that name is docker://%s", s),
 		}
 	case Transport(transport) == DockerDaemon:
-		return Ref{}, parseDaemon(s, rest)
+		return parseDaemon(s, rest)
 	case Transport(transport) == OCI, Transport(transport) == OCIArchive, Transport(transport) == DockerArchive:
 		return parseFile(s, Transport(transport), rest)
 	}
@@ -82,17 +83,6 @@ func ParseRef(s string) (Ref, error) {
 		return Ref{}, err
 	}
 	return parseRegistry(s, s)
-}
-
-// parseDaemon returns why the image of an engine cannot be named yet.
-func parseDaemon(s, rest string) error {
-	if _, err := name.NewTag(rest); err != nil {
-		return &UsageError{Msg: fmt.Sprintf("%q: %v", s, err), Hint: "write docker-daemon:NAME:TAG"}
-	}
-	return &UsageError{
-		Msg:  "docker-daemon: is not supported by this version",
-		Hint: fmt.Sprintf("pipe the image in: docker save %s | slim squash - TARGET", rest),
-	}
 }
 
 // checkBare refuses an argument without transport that means a file.
@@ -232,6 +222,8 @@ func (r Ref) String() string {
 			return "docker://" + r.Name
 		}
 		return r.Name
+	case DockerDaemon:
+		return string(DockerDaemon) + ":" + r.Name
 	}
 	s := string(r.Transport) + ":" + r.Path
 	if r.Name != "" {
@@ -267,8 +259,14 @@ func SameFile(a, b Ref) bool {
 	return a.Transport != OCI || b.Transport != OCI || a.Name == b.Name
 }
 
-// SameTag tells whether a and b are one tag of one registry repository.
+// SameTag tells whether a and b are one tag of one registry repository, or of
+// the engine. An ID is no tag.
 func SameTag(a, b Ref) bool {
+	if a.Transport == DockerDaemon && b.Transport == DockerDaemon {
+		x, okX := engineTag(a.Name)
+		y, okY := engineTag(b.Name)
+		return okX && okY && sameTag(x, y)
+	}
 	if a.Transport != Registry || b.Transport != Registry {
 		return false
 	}

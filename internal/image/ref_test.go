@@ -43,6 +43,12 @@ func TestParseRef(t *testing.T) {
 		{"host with a port and no tag", "docker-archive:f.tar:h:5000/b", Ref{DockerArchive, "f.tar", "h:5000/b:latest"}, "docker-archive:f.tar:h:5000/b:latest"},
 		{"number in a saved file", "docker-archive:f.tar:@2", Ref{DockerArchive, "f.tar", "@2"}, ""},
 		{"saved stream", "docker-archive:-:a:1", Ref{DockerArchive, "-", "a:1"}, ""},
+		{"engine", "docker-daemon:r.example.com:5000/a/b:1.2", Ref{DockerDaemon, "", "r.example.com:5000/a/b:1.2"}, ""},
+		{"engine and no tag", "docker-daemon:a/b", Ref{DockerDaemon, "", "a/b:latest"}, "docker-daemon:a/b:latest"},
+		{"engine and a digest", "docker-daemon:a:1@sha256:" + hexDigest, Ref{DockerDaemon, "", "a:1@sha256:" + hexDigest}, ""},
+		{"ID in the engine", "docker-daemon:sha256:" + hexDigest, Ref{DockerDaemon, "", "sha256:" + hexDigest}, ""},
+		{"name or ID in the engine", "docker-daemon:cafe", Ref{DockerDaemon, "", "cafe"}, ""},
+		{"name of hexadecimal digits in the engine", "docker-daemon:cafe:1", Ref{DockerDaemon, "", "cafe:1"}, ""},
 		{"stream", "-", Ref{Stdio, "-", ""}, ""},
 		{"directory named as a stream", "oci:./-", Ref{OCI, "./-", ""}, ""},
 	} {
@@ -92,7 +98,11 @@ func TestParseRefRefused(t *testing.T) {
 		{"line feed", "a\nb", `"a\nb" is not a registry reference`, "NAME"},
 		{"transport of others", "containers-storage:a:1", "transport containers-storage: is not supported", "docker-archive:"},
 		{"directory of others", "dir:x", "transport dir: is not supported", "docker://dir:x"},
-		{"engine", "docker-daemon:app:build", "docker-daemon: is not supported by this version", "docker save app:build | slim squash - TARGET"},
+		{"path of the engine's API", "docker-daemon:../containers/x", `"../containers/x" is not the name of an image`, "NAME:TAG"},
+		{"query of the engine's API", "docker-daemon:app?x=y", "is not the name of an image", "NAME:TAG"},
+		{"upper case in the engine", "docker-daemon:App:1", "is not the name of an image", "docker-daemon:NAME:TAG"},
+		{"URL of the engine", "docker-daemon://app:1", "is not the name of an image", "docker-daemon:NAME:TAG"},
+		{"long name in the engine", "docker-daemon:" + strings.Repeat("a", 500), "is not the name of an image", "NAME:TAG"},
 		{"engine and no name", "docker-daemon:", "docker-daemon:", "NAME:TAG"},
 		{"command for the shell in a hint", "docker-daemon:a;rm:1", "docker-daemon:a;rm", "NAME:TAG"},
 		{"layout on a stream", "oci:-", "is a directory", "oci-archive:-"},
@@ -211,11 +221,41 @@ func TestSameFile(t *testing.T) {
 	}
 }
 
+func TestSameTag(t *testing.T) {
+	for _, tt := range []struct {
+		name, a, b string
+		want       bool
+	}{
+		{"registry", "a:1", "docker.io/library/a:1", true},
+		{"other tag of a registry", "a:1", "a:2", false},
+		{"engine", "docker-daemon:a", "docker-daemon:docker.io/library/a:latest", true},
+		{"other tag of the engine", "docker-daemon:a:1", "docker-daemon:a:2", false},
+		{"hexadecimal digits", "docker-daemon:cafe", "docker-daemon:cafe:latest", true},
+		{"ID", "docker-daemon:sha256:" + hexDigest, "docker-daemon:sha256:" + hexDigest, false},
+		{"registry and engine", "a:1", "docker-daemon:a:1", false},
+		{"files", "docker-archive:a:b:1", "docker-archive:a:b:1", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a, errA := ParseRef(tt.a)
+			b, errB := ParseRef(tt.b)
+			if err := errors.Join(errA, errB); err != nil {
+				t.Fatal(err)
+			}
+			if SameTag(a, b) != tt.want || SameTag(b, a) != tt.want {
+				t.Errorf("SameTag(%s, %s) is not %t both ways", a, b, tt.want)
+			}
+			if SameFile(a, b) && a.Transport == DockerDaemon {
+				t.Errorf("%s and %s are one file", a, b)
+			}
+		})
+	}
+}
+
 func FuzzParseRef(f *testing.F) {
 	f.Chdir(f.TempDir())
 	for _, s := range []string{
 		"app:1", "docker://oci:1", "oci:dir@sha256:" + hexDigest, `oci:C:\a:1`, "docker-archive:f.tar:@2", "docker-archive:-:a",
-		"-", "oci-archive:f:a@b:c", "docker-daemon:a:1", "./x", "docker-archive:f:h:5000/b", "docker://ocer://i",
+		"-", "oci-archive:f:a@b:c", "docker-daemon:a:1", "docker-daemon:sha256:12", "docker-daemon:cafe", "docker-daemon:h:5000/a", "./x", "docker-archive:f:h:5000/b", "docker://ocer://i",
 	} {
 		f.Add(s)
 	}

@@ -132,7 +132,7 @@ func explainRegistry(err error, typed string, registry name.Registry) error {
 		missing := status.StatusCode == http.StatusNotFound
 		switch {
 		case (denied || missing) && host == name.DefaultRegistry && !strings.Contains(typed, "docker.io/"):
-			hint = fmt.Sprintf("this name means Docker Hub; for an image of the local engine: docker save %s | slim squash - TARGET", typed)
+			hint = fmt.Sprintf("this name means Docker Hub; an image of the local engine is docker-daemon:%s", typed)
 		case denied:
 			hint = fmt.Sprintf("log in with docker login %s", host)
 		}

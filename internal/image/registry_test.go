@@ -370,8 +370,8 @@ func TestRegistryHints(t *testing.T) {
 		name, ref, hint string
 		transport       http.RoundTripper
 	}{
-		{"401 of a bare name", "app:build", "docker save app:build | slim squash - TARGET", answer(401)},
-		{"404 of a bare name", "app:build", "docker save app:build | slim squash - TARGET", answer(404)},
+		{"401 of a bare name", "app:build", "docker-daemon:app:build", answer(401)},
+		{"404 of a bare name", "app:build", "docker-daemon:app:build", answer(404)},
 		{"404 of a written host", "docker.io/library/app:1", "", answer(404)},
 		{"403 elsewhere", "registry.example/app:1", "docker login registry.example", answer(403)},
 		{"404 elsewhere", "registry.example/app:1", "", answer(404)},

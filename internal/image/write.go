@@ -21,7 +21,8 @@ import (
 
 // Write writes an image to a target and returns what names it there: the
 // reference with the digest for a registry, the manifest's digest for an OCI
-// layout, the config's digest for a docker-archive.
+// layout, the config's digest for a docker-archive, the ID that an engine gives
+// it.
 //
 // Layers are read through Layer.Open, and not at all where the target has the
 // blob or takes it from another repository of the same registry. Every blob
@@ -34,6 +35,8 @@ func Write(ctx context.Context, target Ref, img *Image, o Options) (line string,
 	switch target.Transport {
 	case DockerArchive, Stdio:
 		line, err = writeDockerArchive(ctx, target, img, o)
+	case DockerDaemon:
+		line, err = writeDaemon(ctx, target, img, o)
 	default:
 		if img, err = completeImage(ctx, img, target.Transport.family()); err == nil {
 			line, err = writeDocument(ctx, target, img.document(), []*Image{img}, o)
@@ -87,10 +90,13 @@ func writeDocument(ctx context.Context, target Ref, doc *document, images []*Ima
 
 // CheckTarget finds, before any work, what keeps a target from being written: a
 // reference that names no place to write to, a folder that is missing or holds
-// something else, a file that is no regular one.
+// something else, a file that is no regular one, an engine that does not run.
 func CheckTarget(target Ref) error {
 	if target.IsStdio() || target.Transport == Registry {
 		return nil
+	}
+	if target.Transport == DockerDaemon {
+		return checkDaemonTarget(target)
 	}
 	if _, ok := target.Digest(); ok || strings.HasPrefix(target.Name, "@") {
 		return &UsageError{Msg: fmt.Sprintf("%s names an image by digest or number; a target is written under a name", target), Hint: "write a name in its place, or none"}
@@ -267,20 +273,7 @@ func memoryBlob(data []byte, algorithm string) Layer {
 // writeArchive writes a tar file to the target, which is standard output or a
 // file that appears when it is complete.
 func writeArchive(ctx context.Context, target Ref, o Options, fill func(*tarWriter) error) error {
-	write := func(w io.Writer) error {
-		bw := bufio.NewWriterSize(w, copyBuffer)
-		tw := &tarWriter{tar.NewWriter(bw)}
-		if err := fill(tw); err != nil {
-			return err
-		}
-		if err := tw.Close(); err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
-		}
-		return bw.Flush()
-	}
+	write := func(w io.Writer) error { return writeTar(ctx, w, fill) }
 	if target.IsStdio() {
 		if o.Stdout == nil || o.Prove != nil {
 			return errors.New("[internal error] standard output cannot be written or proved")
@@ -303,6 +296,22 @@ func writeArchive(ctx context.Context, target Ref, o Options, fill func(*tarWrit
 		defer s.Close()
 		return s.prove(ctx, o)
 	})
+}
+
+// writeTar writes a tar file; after an error what was written has no end.
+func writeTar(ctx context.Context, w io.Writer, fill func(*tarWriter) error) error {
+	bw := bufio.NewWriterSize(w, copyBuffer)
+	tw := &tarWriter{tar.NewWriter(bw)}
+	if err := fill(tw); err != nil {
+		return err
+	}
+	if err := tw.Close(); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	return bw.Flush()
 }
 
 // prove has the images of a source proved.
