@@ -22,8 +22,8 @@ import (
 
 // Bounds on what an engine's answers may have, in bytes.
 const (
-	maxEngineAnswer  = 16 << 20
-	maxMessage = 64 << 10
+	maxEngineAnswer = 16 << 20
+	maxMessage      = 64 << 10
 )
 
 // engine is a client of the few requests of the Docker Engine API that images
