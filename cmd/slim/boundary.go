@@ -156,6 +156,8 @@ func (b boundary) keptLayers(img *image.Image) []image.Layer {
 		for i, l := range kept {
 			if l.Descriptor == nil || isUncompressed(l.MediaType) && !isUncompressed(b.Layers[i].MediaType) {
 				kept[i] = b.Layers[i]
+			} else {
+				kept[i] = l.AlsoIn(b.Layers[i])
 			}
 		}
 	}

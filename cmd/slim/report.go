@@ -14,6 +14,7 @@ import (
 
 	"slim/internal/flatten"
 	"slim/internal/image"
+	"slim/internal/layer"
 	"slim/internal/share"
 )
 
@@ -109,6 +110,7 @@ type layerReport struct {
 	Digest   string `json:"digest,omitempty"`
 	DiffID   string `json:"diff_id"`
 	Kept     bool   `json:"kept"`
+	Cached   bool   `json:"cached"`
 	Stored   int64  `json:"stored_bytes"`
 	Inflated int64  `json:"inflated_bytes"`
 	Content  int64  `json:"content_bytes"`
@@ -169,14 +171,14 @@ func (r *platformReport) addWarnings(ws []flatten.Warning) {
 }
 
 // addPlan sums up the source; final is its filesystem before anything is removed.
-func (r *platformReport) addPlan(layers []share.Layer, final *flatten.Tree) {
+func (r *platformReport) addPlan(read *layer.Set, layers []share.Layer, final *flatten.Tree) {
 	r.plan = share.NewPlan(layers, r.kept, final)
 	r.Before, r.BaseKept = r.plan.Source, r.plan.Kept
 	r.ShadowedBytes, r.Base.ShadowedBytes = r.plan.Shadowed, r.plan.BaseShadowed
 	for i, l := range layers {
 		of := r.img.Layers[i]
 		r.Layers = append(r.Layers, layerReport{
-			Digest: digestText(of), DiffID: of.DiffID.String(), Kept: i < r.kept, Stored: l.Stored, Inflated: l.Inflated,
+			Digest: digestText(of), DiffID: of.DiffID.String(), Kept: i < r.kept, Cached: read.Layers[i].Cached, Stored: l.Stored, Inflated: l.Inflated,
 			Content: l.Stats.Bytes, Entries: l.Stats.Entries, Markers: l.Stats.Markers,
 		})
 	}

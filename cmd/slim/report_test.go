@@ -30,7 +30,7 @@ func reportFixture() *fixture {
 		history: `[{"created_by":"one"},{"created_by":"two"}]`}.build()
 }
 
-var reportFlags = []string{"squash", "--base-layers", "1", "--compression", "none", "--remove-path", "etc/passwd"}
+var reportFlags = []string{"squash", "--no-cache", "--base-layers", "1", "--compression", "none", "--remove-path", "etc/passwd"}
 
 func (s *sandbox) saveReportFixture() {
 	s.t.Helper()

@@ -152,7 +152,10 @@ func (t *textReport) layers() {
 	rows := [][]string{{"layer", "stored", "files", "entries", "whiteouts", ""}}
 	for i, l := range t.p.Layers {
 		kept := ""
-		if l.Kept {
+		switch {
+		case l.Cached:
+			kept = "kept, not read"
+		case l.Kept:
 			kept = "kept"
 		}
 		rows = append(rows, []string{fmt.Sprint(i + 1), size(l.Stored), size(l.Content), fmt.Sprint(l.Entries), fmt.Sprint(l.Markers), kept})

@@ -51,7 +51,7 @@ func (w *work) squashImage(ctx context.Context, i int) error {
 		return nameLayer(img, err)
 	}
 	r.addReplay(files)
-	r.addPlan(planLayers(img, layers, files), files.Final)
+	r.addPlan(layers, planLayers(img, layers, files), files.Final)
 
 	check := &proof{o: o, files: files, layers: layers, kept: base.kept}
 	if o.verify {

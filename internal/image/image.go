@@ -15,6 +15,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -67,4 +68,13 @@ type Layer struct {
 	// origins are the repositories that are known to have the blob, so that a
 	// target in the same registry can mount it.
 	origins []registryBlob
+}
+
+// AlsoIn adds where another image has the same blob, so that a target can mount it
+// from there too.
+func (l Layer) AlsoIn(other Layer) Layer {
+	if l.Digest == other.Digest && l.Digest != (v1.Hash{}) {
+		l.origins = slices.Concat(l.origins, other.origins)
+	}
+	return l
 }
