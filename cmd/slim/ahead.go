@@ -15,6 +15,8 @@ type uploads struct {
 	group  *errgroup.Group
 	ctx    context.Context
 	cancel context.CancelFunc
+	parent context.Context
+	pushed image.Pushed
 }
 
 // newUploads returns nil where nothing can be sent ahead, or where a gate may still
@@ -23,9 +25,10 @@ func newUploads(ctx context.Context, o *squashOptions) *uploads {
 	if o.target.Transport != image.Registry || o.dryRun || o.requireSaving > 0 || o.attestations == "fail" {
 		return nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	group, ctx := errgroup.WithContext(ctx)
-	return &uploads{o: o, group: group, ctx: ctx, cancel: cancel}
+	u := &uploads{o: o, parent: ctx}
+	u.ctx, u.cancel = context.WithCancel(ctx)
+	u.group, u.ctx = errgroup.WithContext(u.ctx)
+	return u
 }
 
 // add sends layers.
@@ -33,15 +36,34 @@ func (u *uploads) add(layers []image.Layer) {
 	if u == nil || len(layers) == 0 {
 		return
 	}
-	u.group.Go(func() error { return image.Upload(u.ctx, u.o.target, layers, u.o.imageOptions(nil)) })
+	opts := u.o.imageOptions(nil)
+	opts.Pushed = &u.pushed
+	u.group.Go(func() error { return image.Upload(u.ctx, u.o.target, layers, opts) })
 }
 
-// wait waits until all is sent.
-func (u *uploads) wait() error {
+// context ends with ctx, and as soon as an upload fails: a target that refuses is no
+// target to work for.
+func (u *uploads) context(ctx context.Context) context.Context {
 	if u == nil {
-		return nil
+		return ctx
 	}
-	return u.group.Wait()
+	return u.ctx
+}
+
+// cause returns the failure of an upload, which ended the work that failed with err.
+func (u *uploads) cause(err error) error {
+	if u != nil && err != nil && u.ctx.Err() != nil && u.parent.Err() == nil {
+		return u.group.Wait()
+	}
+	return err
+}
+
+// wait waits until all is sent, and returns what was.
+func (u *uploads) wait() (*image.Pushed, error) {
+	if u == nil {
+		return nil, nil
+	}
+	return &u.pushed, u.group.Wait()
 }
 
 // stop ends what is still going on.

@@ -26,8 +26,8 @@ func (w *work) squash(ctx context.Context) (*report, error) {
 			w.copyImage(i)
 			continue
 		}
-		if err := w.squashImage(ctx, i); err != nil {
-			return nil, err
+		if err := w.squashImage(w.ahead.context(ctx), i); err != nil {
+			return nil, w.ahead.cause(err)
 		}
 	}
 	if err := w.assemble(ctx); err != nil || w.o.dryRun {

@@ -113,7 +113,9 @@ func (w *work) close() {
 func (w *work) add(result *image.Image, check *proof) {
 	i := len(w.results)
 	w.results, w.proofs = append(w.results, result), append(w.proofs, check)
-	w.ahead.add(result.Layers)
+	if kept := w.bases[i].kept; result != w.source.Images[i] && kept < len(result.Layers) {
+		w.ahead.add(result.Layers[kept:])
+	}
 	if w.o.verify || w.isShared(i) {
 		w.held = append(w.held, heldLayers{check.layers, w.source.Images[i], w.bases[i].kept})
 	} else {
@@ -242,10 +244,10 @@ func (w *work) indexRewrite(results []*image.Image) image.IndexRewrite {
 
 // write writes the target, proved if that was asked for.
 func (w *work) write(ctx context.Context) (err error) {
-	if err := w.ahead.wait(); err != nil {
-		return fmt.Errorf("writing %s: %w", w.o.target, err)
-	}
 	opts := w.o.imageOptions(w.source.Images[0])
+	if opts.Pushed, err = w.ahead.wait(); err != nil {
+		return err
+	}
 	if w.o.inPlace && image.SameTag(w.o.source, w.o.target) {
 		opts.Expect = w.source.Digest()
 		w.report.Notes = append(w.report.Notes, "the tag was "+cmp.Or(w.report.Source.Digest, configDigest(w.source.Images[0])))

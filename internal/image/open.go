@@ -47,6 +47,9 @@ type Options struct {
 	// Expect is the digest that the tag of a registry target must have until it
 	// is replaced; the zero value checks nothing.
 	Expect v1.Hash
+	// Pushed is shared by calls of Upload and Write for one target; nil: each
+	// asks the registry itself.
+	Pushed *Pushed
 	// Jobs is how many blobs are transferred at a time; 0 is 4.
 	Jobs int
 	// UserAgent is sent to registries.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -45,6 +46,34 @@ func pushDocument(ctx context.Context, c *client, doc *document, jobs int) error
 	return nil
 }
 
+// Pushed remembers which blobs a registry has taken, so that Write does not ask for
+// what Upload has put there. The zero value is empty.
+type Pushed struct {
+	mu    sync.Mutex
+	blobs map[string]bool
+}
+
+func (p *Pushed) has(repo name.Repository, h v1.Hash) bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.blobs[repo.Name()+"@"+h.String()]
+}
+
+func (p *Pushed) add(repo name.Repository, h v1.Hash) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.blobs == nil {
+		p.blobs = map[string]bool{}
+	}
+	p.blobs[repo.Name()+"@"+h.String()] = true
+}
+
 // pushBlobs makes sure that a repository has some blobs, at most jobs at a time.
 func pushBlobs(ctx context.Context, c *client, blobs []Layer, jobs int) error {
 	if err := c.connect(ctx); err != nil {
@@ -54,9 +83,13 @@ func pushBlobs(ctx context.Context, c *client, blobs []Layer, jobs int) error {
 	g.SetLimit(cmp.Or(max(jobs, 0), defaultJobs))
 	for _, b := range blobs {
 		g.Go(func() error {
+			if c.o.Pushed.has(c.repo, b.Digest) {
+				return nil
+			}
 			if err := c.putBlob(ctx, b); err != nil {
 				return fmt.Errorf("writing blob %s: %w", b.Digest, err)
 			}
+			c.o.Pushed.add(c.repo, b.Digest)
 			return nil
 		})
 	}
