@@ -29,15 +29,15 @@ type access struct {
 }
 
 func (a *access) flags(fs *pflag.FlagSet) {
-	fs.StringVar(&a.mode, "progress", "auto", "`MODE` auto shows bars on a terminal, plain only lines, none nothing")
+	fs.StringVar(&a.mode, "progress", "auto", "MODE|auto shows bars on a terminal, plain only lines, none nothing")
 	fs.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no report on standard error")
 	fs.StringArrayVar(&a.insecure, "insecure", nil, "plain HTTP or unverified TLS, for one `HOST` or for all")
 	fs.Lookup("insecure").NoOptDefVal = "*"
 	fs.StringVar(&a.caFile, "ca-file", "", "trust the certificates in a PEM `FILE`")
 	fs.StringVar(&a.authFile, "authfile", "", "registry credentials from a `FILE` as docker and podman write it")
 	fs.IntVar(&a.retries, "retries", 3, "send a failed request `N` times again")
-	fs.IntVarP(&a.jobs, "jobs", "j", 0, "transfer `N` layers at once")
-	fs.StringVar(&a.tempDir, "tmp-dir", "", "`DIR` for temporary files (TMPDIR, else /var/tmp)")
+	fs.IntVarP(&a.jobs, "jobs", "j", 0, "transfer `N` layers at once (default: 4, or as many as there are cores)")
+	fs.StringVar(&a.tempDir, "tmp-dir", "", "DIR|for temporary files (default: TMPDIR, else /var/tmp)")
 }
 
 // check checks the flags and sets what follows from them.

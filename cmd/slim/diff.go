@@ -48,9 +48,9 @@ func diffCommand(ctx context.Context, args []string, s stdio) error {
 	fs.SortFlags = false
 	fs.BoolVar(&o.all, "all", false, "list every path, not only the first of each kind")
 	fs.BoolVar(&o.asJSON, "json", false, "write the differences as JSON")
-	fs.StringSliceVar(&ignore, "ignore", nil, "`FIELDS` that do not count, comma separated")
+	fs.StringSliceVar(&ignore, "ignore", nil, "FIELDS|that do not count, comma separated")
 	fs.StringArrayVar(&ignorePaths, "ignore-path", nil, "paths that do not count match `GLOB` (repeatable)")
-	fs.StringVar(&o.platform, "platform", "", "select `OS/ARCH[/VARIANT]` from an index")
+	fs.StringVar(&o.platform, "platform", "", "OS/ARCH[/VARIANT]|select an image of an index")
 	o.access.flags(fs)
 	if helped, err := parseFlags(fs, args, s.out, diffHelp); helped || err != nil {
 		return err

@@ -98,6 +98,7 @@ func parseFlags(fs *pflag.FlagSet, args []string, out io.Writer, help string) (h
 	fs.Usage = func() {}
 	switch err := fs.Parse(args); {
 	case errors.Is(err, pflag.ErrHelp):
+		nameValues(fs)
 		// A blank before HOST would make it an argument.
 		flags := strings.Replace(fs.FlagUsagesWrapped(96), "--insecure HOST[=*]", "--insecure[=HOST]  ", 1)
 		_, err := fmt.Fprintf(out, "%s\nFlags:\n%s", help, flags)
@@ -107,6 +108,29 @@ func parseFlags(fs *pflag.FlagSet, args []string, out io.Writer, help string) (h
 	}
 	return false, nil
 }
+
+// nameValues takes the names of flags' values from usages such as "MODE|what it does".
+func nameValues(fs *pflag.FlagSet) {
+	fs.VisitAll(func(f *pflag.Flag) {
+		name, usage, ok := strings.Cut(f.Usage, "|")
+		if !ok {
+			return
+		}
+		f.Value, f.Usage = namedValue{f.Value, name}, usage
+		if f.DefValue == "[]" {
+			f.DefValue = ""
+		}
+	})
+}
+
+// namedValue is a flag's value with a name for help.
+type namedValue struct {
+	pflag.Value
+	name string
+}
+
+// Type implements pflag.Value.
+func (n namedValue) Type() string { return n.name }
 
 // interrupted is the cause of a context that a signal cancelled.
 type interrupted struct{ signal syscall.Signal }
