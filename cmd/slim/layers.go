@@ -122,7 +122,11 @@ func (o *squashOptions) split(r *platformReport, c *flatten.Changeset) ([]flatte
 // squash would leave them.
 func nothingToDo(ctx context.Context, o *squashOptions, r *platformReport, base boundary, s *layer.Set, c *flatten.Changeset, parts []flatten.Part) (bool, error) {
 	upper := s.Layers[r.kept:]
-	if len(upper) > max(1, len(parts)) || o.maxLayer > 0 && len(upper) != len(parts) || len(r.Rules) > 0 {
+	wanted := len(parts)
+	if r.kept > 0 && c.Empty() {
+		wanted = 0
+	}
+	if len(upper) > max(1, len(parts)) || o.maxLayer > 0 && len(upper) != wanted || len(r.Rules) > 0 {
 		return false, nil
 	}
 	if changes, err := o.changesImage(upper, r.img, base); changes || err != nil {

@@ -57,7 +57,9 @@ type platformReport struct {
 	Notes    []string `json:"notes"`
 
 	plan *share.Plan
-	kept int
+	// replayed counts the warnings that are about the source alone.
+	replayed int
+	kept     int
 	img  *image.Image
 }
 
@@ -158,6 +160,7 @@ func (r *platformReport) warn(text string) { r.Warnings = append(r.Warnings, war
 func (r *platformReport) addReplay(files *flatten.Replayed) {
 	r.Unlisted = files.Unlisted
 	r.addWarnings(files.Warnings)
+	r.replayed = len(r.Warnings)
 }
 
 func (r *platformReport) addWarnings(ws []flatten.Warning) {
@@ -198,6 +201,7 @@ func (r *platformReport) addPruned(p *flatten.Pruned) {
 // layersStay takes back what was said of a result that is not written.
 func (r *platformReport) layersStay() {
 	r.Rules, r.SparedPaths, r.ShadowedBytes, r.Base = []ruleSaving{}, 0, 0, baseJunk{}
+	r.Warnings = r.Warnings[:r.replayed]
 }
 
 // removed counts the paths that rules removed.
@@ -215,11 +219,13 @@ func (r *platformReport) addResult(result *image.Image, w *writtenLayers) {
 		r.Digest = result.Digest.String()
 	}
 	r.Unchanged = result == r.img
+	if !r.Unchanged {
+		r.Notes = append(r.Notes, result.Notes...)
+	}
 	if w == nil {
 		r.After = r.Before
 		return
 	}
-	r.Notes = append(r.Notes, result.Notes...)
 	r.After = r.BaseKept
 	r.After.Stored = 0
 	for _, l := range result.Layers {

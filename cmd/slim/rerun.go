@@ -40,6 +40,15 @@ func (w *work) isDone(img *image.Image, base boundary) (bool, error) {
 	if upper <= 0 || w.o.maxLayer == 0 && upper > 1 {
 		return false, nil
 	}
+	// What the target needs may still be something else: only reading tells.
+	if !w.o.toDocker() && (img.Manifest == nil || base.shares(img)) {
+		return false, nil
+	}
+	if w.o.history == "drop" {
+		if n, err := img.HistoryAbove(base.kept, base.historyLength()); n > upper || err != nil {
+			return false, err
+		}
+	}
 	_, want, _ := strings.Cut(comment(w.o, img, base), " ")
 	layers := slices.DeleteFunc(history, func(e image.HistoryEntry) bool { return e.Empty })
 	if len(layers) != len(img.Layers) {
@@ -69,7 +78,7 @@ func (w *work) recogniseTarget(ctx context.Context) (bool, error) {
 	results := slices.Clone(w.known)
 	for i, img := range w.source.Images {
 		if results[i] == nil {
-			results[i] = earlier(target.Images, comment(w.o, img, w.bases[i]))
+			results[i] = w.earlier(target.Images, img, w.bases[i])
 		}
 		if results[i] == nil {
 			return false, nil
@@ -100,21 +109,27 @@ func (w *work) recogniseTarget(ctx context.Context) (bool, error) {
 	return true, w.gates()
 }
 
-// earlier returns the image whose highest layer has the history comment.
-func earlier(images []*image.Image, comment string) *image.Image {
-	for _, img := range images {
-		history, err := img.History()
-		if err != nil {
+// earlier returns the result of the same rewrite of an image: its last history entry
+// says so, and its documents are, to the byte, those that the rewrite makes for its
+// layers. An image that was built on the result has that entry too.
+func (w *work) earlier(images []*image.Image, img *image.Image, base boundary) *image.Image {
+	want := comment(w.o, img, base)
+	for _, found := range images {
+		history, err := found.History()
+		if err != nil || len(history) == 0 || history[len(history)-1].Comment != want || len(found.Layers) <= base.kept {
 			continue
 		}
-		for _, e := range slices.Backward(history) {
-			if !e.Empty {
-				if e.Comment == comment {
-					return img
-				}
-				break
-			}
+		upper := found.Layers[base.kept:]
+		again, err := img.Rewrite(rewriteOf(w.o, img, base, upper))
+		if err != nil || again.Digest != found.Digest {
+			continue
 		}
+		before := storedSizes(img.Layers)
+		after := storedSizes(append(slices.Clone(img.Layers[:base.kept]), upper...))
+		if w.o.minSaving > 0 && savedPercent(before, after) < w.o.minSaving {
+			continue
+		}
+		return found
 	}
 	return nil
 }

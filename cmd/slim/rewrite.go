@@ -30,25 +30,33 @@ func rewrite(o *squashOptions, r *platformReport, base boundary, w *writtenLayer
 		}
 		return img.Rewrite(image.Rewrite{Kept: len(img.Layers), Family: family, Edits: o.edits})
 	}
-	edit := image.Rewrite{
-		Kept: base.kept, CreatedBy: "slim squash", Comment: comment(o, img, base),
-		DropHistory: o.history == "drop", Family: family, Edits: o.edits,
-	}
-	if base.Image != nil {
-		edit.BaseHistory = base.historyLength()
-		edit.KeptLayers = base.keptLayers(img)
-		edit.BaseName, edit.BaseDigest = base.name()
-	} else if base.kept > 0 && img.Manifest == nil && !o.toDocker() {
+	if base.Image == nil && base.kept > 0 && img.Manifest == nil && !o.toDocker() {
 		r.warn("the archive has no registry blobs: its base layers are written uncompressed and shared with no other image; --base names an image whose blobs are kept")
 	}
+	var upper []image.Layer
 	for _, l := range w.layers {
 		described, err := newLayer(family, w.compression, l)
 		if err != nil {
 			return nil, err
 		}
-		edit.New = append(edit.New, described)
+		upper = append(upper, described)
 	}
-	return img.Rewrite(edit)
+	return img.Rewrite(rewriteOf(o, img, base, upper))
+}
+
+// rewriteOf says how an image is rewritten that has the layers upper above its kept
+// ones.
+func rewriteOf(o *squashOptions, img *image.Image, base boundary, upper []image.Layer) image.Rewrite {
+	edit := image.Rewrite{
+		Kept: base.kept, New: upper, CreatedBy: "slim squash", Comment: comment(o, img, base),
+		DropHistory: o.history == "drop", Family: o.family(img), Edits: o.edits,
+	}
+	if base.Image != nil {
+		edit.BaseHistory = base.historyLength()
+		edit.KeptLayers = base.keptLayers(img)
+		edit.BaseName, edit.BaseDigest = base.name()
+	}
+	return edit
 }
 
 // newLayer describes a written layer for the documents.

@@ -59,10 +59,7 @@ func (o *squashOptions) checkRefs(source, target, base string) (err error) {
 		o.base = &ref
 	}
 	if image.SameFile(o.source, o.target) {
-		return &image.UsageError{
-			Msg:  fmt.Sprintf("SOURCE and TARGET are the same: %s", o.target),
-			Hint: "write to another file and rename it when you are content",
-		}
+		return errSame(o.target)
 	}
 	if image.SameTag(o.source, o.target) && !o.inPlace {
 		return &image.UsageError{
@@ -77,6 +74,14 @@ func (o *squashOptions) checkRefs(source, target, base string) (err error) {
 		return &image.UsageError{Msg: "SOURCE and --base are both standard input"}
 	}
 	return image.CheckTarget(o.target)
+}
+
+// errSame refuses to replace what is read.
+func errSame(target image.Ref) error {
+	return &image.UsageError{
+		Msg:  fmt.Sprintf("SOURCE and TARGET are the same: %s", target),
+		Hint: "write under another name, and rename it when you are content",
+	}
 }
 
 func (o *squashOptions) checkFlags(fs *pflag.FlagSet) error {

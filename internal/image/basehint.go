@@ -21,6 +21,8 @@ type BaseHint struct {
 	Digest v1.Hash
 	// Rule says where the image tells it.
 	Rule string
+	// Err is why what it tells makes no sense; HintRef returns it.
+	Err error
 }
 
 // Bounds on what is read of BuildKit's provenance.
@@ -34,37 +36,34 @@ const (
 // beside it. See https://github.com/opencontainers/image-spec/blob/v1.1.1/annotations.md
 func (s *Selection) BaseHints(ctx context.Context, img *Image) ([]BaseHint, error) {
 	var hints []BaseHint
-	add := func(rule string, m map[string]string) error {
-		h, err := hintOf(rule, m)
-		if err == nil && (h.Name != "" || h.Digest != (v1.Hash{})) {
+	add := func(rule string, m map[string]string) {
+		if h := hintOf(rule, m); h.Name != "" || h.Digest != (v1.Hash{}) || h.Err != nil {
 			hints = append(hints, h)
 		}
-		return err
 	}
 	annotations, err := img.Annotations()
-	if err == nil {
-		err = add("annotations of the manifest", annotations)
-	}
-	var beside []entry
-	s.tree.all(func(e entry) {
-		switch {
-		case e.Digest != (v1.Hash{}) && e.Digest == img.Digest && err == nil:
-			err = add("annotations in the index", e.Annotations)
-		case e.node.kind == attestationNode && e.Annotations[referenceDigest] == img.Digest.String():
-			beside = append(beside, e)
-		}
-	})
 	if err != nil {
 		return nil, err
 	}
 	labels, err := img.Labels()
-	if err == nil {
-		err = add("labels", labels)
-	}
 	if err != nil {
 		return nil, err
 	}
+	add("annotations of the manifest", annotations)
+	var beside []entry
+	s.tree.all(func(e entry) {
+		switch {
+		case e.Digest != (v1.Hash{}) && e.Digest == img.Digest:
+			add("annotations in the index", e.Annotations)
+		case e.node.kind == attestationNode && e.Annotations[referenceDigest] == img.Digest.String():
+			beside = append(beside, e)
+		}
+	})
+	add("labels", labels)
 	for _, e := range beside {
+		if len(hints) >= maxHints {
+			break
+		}
 		found, err := s.provenance(ctx, e)
 		if err != nil {
 			return nil, fmt.Errorf("reading the provenance %s: %w", e.Digest, err)
@@ -74,14 +73,12 @@ func (s *Selection) BaseHints(ctx context.Context, img *Image) ([]BaseHint, erro
 	return hints[:min(len(hints), maxHints)], nil
 }
 
-func hintOf(rule string, m map[string]string) (h BaseHint, err error) {
-	h = BaseHint{Name: m[baseNameAnnotation], Rule: rule}
+func hintOf(rule string, m map[string]string) BaseHint {
+	h := BaseHint{Name: m[baseNameAnnotation], Rule: rule}
 	if d := m[baseDigestAnnotation]; d != "" {
-		if h.Digest, err = parseDigest(d); err != nil {
-			return h, fmt.Errorf("%s: %s: %w", rule, baseDigestAnnotation, err)
-		}
+		h.Digest, h.Err = parseDigest(d)
 	}
-	return h, nil
+	return h
 }
 
 // provenance reads the images that went into a build from BuildKit's statements.
@@ -108,6 +105,9 @@ func (s *Selection) provenance(ctx context.Context, e entry) ([]BaseHint, error)
 			return nil, err
 		}
 		for _, h := range materials(statement) {
+			if len(hints) == maxHints {
+				return hints, nil
+			}
 			if !slices.Contains(hints, h) {
 				hints = append(hints, h)
 			}
@@ -173,6 +173,9 @@ func packageImage(purl string) (name string, ok bool) {
 // HintRef returns the reference of a base that an image names: by digest where it
 // is known, in the repository of the image where no other is named.
 func HintRef(h BaseHint, source Ref) (Ref, error) {
+	if h.Err != nil {
+		return Ref{}, fmt.Errorf("%s: %w", h.Rule, h.Err)
+	}
 	text := h.Name
 	if text == "" && source.Transport == Registry {
 		text = repositoryTyped(source.Name)

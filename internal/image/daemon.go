@@ -117,7 +117,7 @@ func openDaemon(ctx context.Context, ref Ref, o Options) (*Source, error) {
 }
 
 func (e *engine) open(ctx context.Context, ref Ref, o Options) (*Source, error) {
-	body, tags, err := e.save(ctx, ref.Name)
+	body, id, tags, err := e.save(ctx, ref.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func (e *engine) open(ctx context.Context, ref Ref, o Options) (*Source, error) 
 		saved[i].RepoTags = tags
 	}
 	d := &dockerArchive{ref: ref.String(), archive: a, images: saved}
-	return &Source{tree: d.tree, closer: a}, nil
+	return &Source{tree: d.tree, closer: a, engineID: id}, nil
 }
 
 // writeDaemon loads an image into the engine and returns the ID that the
@@ -189,8 +189,17 @@ func (e *engine) name(ctx context.Context, id, tag string, o Options) error {
 			return fmt.Errorf("reading back: %w", err)
 		}
 		defer s.Close()
-		if err := s.prove(ctx, o); err != nil {
+		if err := s.prove(ctx, nil, o); err != nil {
 			return err
+		}
+	}
+	if o.ExpectID != "" {
+		now, err := e.inspect(ctx, tag)
+		if err != nil {
+			return fmt.Errorf("looking at the tag: %w", err)
+		}
+		if now.ID != o.ExpectID {
+			return fmt.Errorf("the tag moved: it was %s and is %s now", o.ExpectID, now.ID)
 		}
 	}
 	return e.tag(ctx, id, tag)

@@ -334,7 +334,7 @@ func writeDockerArchive(ctx context.Context, target Ref, img *Image, o Options) 
 	if err != nil {
 		return "", err
 	}
-	err = writeArchive(ctx, target, o, func(tw *tarWriter) error { return tw.saved(ctx, img.Config, layers, tags, o.TempDir) })
+	err = writeArchive(ctx, target, nil, o, func(tw *tarWriter) error { return tw.saved(ctx, img.Config, layers, tags, o.TempDir) })
 	if err != nil {
 		return "", err
 	}

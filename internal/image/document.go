@@ -37,19 +37,14 @@ func (img *Image) document() *document {
 func (doc *document) allBlobs() []Layer {
 	var all []Layer
 	seen := map[v1.Hash]bool{}
-	var add func(*document)
-	add = func(d *document) {
+	for _, d := range append([]*document{doc}, doc.descendants()...) {
 		for _, b := range d.blobs {
 			if !seen[b.Digest] {
 				seen[b.Digest] = true
 				all = append(all, b)
 			}
 		}
-		for _, child := range d.children {
-			add(child)
-		}
 	}
-	add(doc)
 	return all
 }
 
@@ -93,9 +88,18 @@ func (doc *document) stored() []Layer {
 	return all
 }
 
-// copied is a document that is copied as it is, whatever it is: its bytes, the
-// blobs that it names, and the documents below it.
-func copied(ctx context.Context, store blobStore, d descriptor, depth int) (*document, error) {
+// copies are documents that are copied as they are, each read once.
+type copies map[v1.Hash]*document
+
+// document is one that is copied, whatever it is: its bytes, the blobs that it names,
+// and the documents below it.
+func (all copies) document(ctx context.Context, store blobStore, d descriptor, depth int) (*document, error) {
+	if known := all[d.Digest]; known != nil {
+		return known, nil
+	}
+	if len(all) >= maxDocuments {
+		return nil, fmt.Errorf("copying %s: more than %d documents", d.Digest, maxDocuments)
+	}
 	if depth > maxIndexDepth {
 		return nil, fmt.Errorf("copying %s: more than %d documents within one another", d.Digest, maxIndexDepth)
 	}
@@ -115,12 +119,13 @@ func copied(ctx context.Context, store blobStore, d descriptor, depth int) (*doc
 		}
 	}
 	for _, c := range children {
-		below, err := copied(ctx, store, c, depth+1)
+		below, err := all.document(ctx, store, c, depth+1)
 		if err != nil {
 			return nil, err
 		}
 		doc.children = append(doc.children, below)
 	}
+	all[d.Digest] = doc
 	return doc, nil
 }
 

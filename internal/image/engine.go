@@ -194,10 +194,10 @@ func absentImage(name string, err error) error {
 // save returns the archive of an image as the engine makes it, and the tags
 // that it was asked for: one, or none for an ID. A name without a tag would
 // mean all of its tags to an engine.
-func (e *engine) save(ctx context.Context, name string) (archive io.ReadCloser, tags []string, err error) {
+func (e *engine) save(ctx context.Context, name string) (archive io.ReadCloser, id string, tags []string, err error) {
 	info, err := e.inspect(ctx, name)
 	if err != nil {
-		return nil, nil, err
+		return nil, "", nil, err
 	}
 	tag, isTag := engineTag(name)
 	if mayBeID(name) {
@@ -211,9 +211,9 @@ func (e *engine) save(ctx context.Context, name string) (archive io.ReadCloser, 
 	}
 	resp, err := e.do(ctx, http.MethodGet, "/images/"+name+"/get", nil, nil)
 	if err != nil {
-		return nil, nil, absentImage(name, err)
+		return nil, "", nil, absentImage(name, err)
 	}
-	return resp.Body, tags, nil
+	return resp.Body, info.ID, tags, nil
 }
 
 // errAnswered ends the writing of an archive whose end nobody reads.

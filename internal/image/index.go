@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -45,7 +46,7 @@ type IndexRewrite struct {
 // are; attestations of images that changed are left out. A source without an
 // index gets one for several images.
 func (s *Selection) Rewrite(ctx context.Context, results []*Image, r IndexRewrite) (*Index, error) {
-	w := &indexRewriter{ctx: ctx, sel: s, how: r, copies: map[v1.Hash]*document{}}
+	w := &indexRewriter{ctx: ctx, sel: s, how: r, copies: copies{}}
 	for _, img := range results {
 		complete, err := completeImage(ctx, img, types.OCIManifestSchema1)
 		if err != nil {
@@ -77,7 +78,7 @@ type indexRewriter struct {
 	results []*Image
 	changed []v1.Hash
 	notes   []string
-	copies  map[v1.Hash]*document
+	copies  copies
 }
 
 // index rewrites an index and those below it. Without an entry left it is nil.
@@ -137,10 +138,7 @@ func (w *indexRewriter) indexType(n *node, doc *object) (types.MediaType, error)
 	if err != nil {
 		return "", err
 	}
-	is := types.MediaType(have)
-	if is == "" {
-		is = types.OCIImageIndex
-	}
+	is := cmp.Or(types.MediaType(have), n.mediaType, types.OCIImageIndex)
 	want := is
 	if w.how.Family != "" {
 		want = ConvertIndexType(is, w.how.Family)
@@ -165,7 +163,7 @@ func (w *indexRewriter) entry(e entry) (json.RawMessage, *document, error) {
 	case imageNode:
 		if i := w.sel.position(e.node); i >= 0 {
 			below := w.results[i].document()
-			value, err := w.replaced(e, below)
+			value, err := w.replaced(e, below, w.how.DropBase || !keepsBase(w.sel.Images[i], w.results[i]))
 			return value, below, err
 		}
 	case indexNode:
@@ -173,7 +171,7 @@ func (w *indexRewriter) entry(e entry) (json.RawMessage, *document, error) {
 		if below == nil || err != nil {
 			return nil, nil, err
 		}
-		value, err := w.replaced(e, below)
+		value, err := w.replaced(e, below, w.how.DropBase)
 		return value, below, err
 	case absentNode:
 		return nil, nil, nil
@@ -184,13 +182,9 @@ func (w *indexRewriter) entry(e entry) (json.RawMessage, *document, error) {
 	if err := w.checkFamily(e); err != nil {
 		return nil, nil, err
 	}
-	below := w.copies[e.Digest]
-	if below == nil {
-		var err error
-		if below, err = copied(w.ctx, w.sel.tree.store, e.descriptor, 0); err != nil {
-			return nil, nil, err
-		}
-		w.copies[e.Digest] = below
+	below, err := w.copies.document(w.ctx, w.sel.tree.store, e.descriptor, 0)
+	if err != nil {
+		return nil, nil, err
 	}
 	return e.Raw, below, nil
 }
@@ -230,9 +224,14 @@ func (w *indexRewriter) checkFamily(e entry) error {
 	}
 }
 
+// keepsBase tells whether a result still begins with the layers of its source.
+func keepsBase(source, result *Image) bool {
+	return len(source.Layers) > 0 && len(result.Layers) > 0 && source.Layers[0].DiffID == result.Layers[0].DiffID
+}
+
 // replaced returns the descriptor of an entry for the document that it leads to
-// now.
-func (w *indexRewriter) replaced(e entry, to *document) (json.RawMessage, error) {
+// now; dropBase removes what names a base that was squashed.
+func (w *indexRewriter) replaced(e entry, to *document, dropBase bool) (json.RawMessage, error) {
 	if to.digest == e.Digest {
 		return e.Raw, nil
 	}
@@ -247,7 +246,7 @@ func (w *indexRewriter) replaced(e entry, to *document) (json.RawMessage, error)
 	}
 	// It held the old document.
 	o.delete("data")
-	if w.how.DropBase {
+	if dropBase {
 		if err := dropBaseAnnotations(o); err != nil {
 			return nil, err
 		}

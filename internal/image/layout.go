@@ -415,17 +415,7 @@ func (w *layoutWriter) prove(ctx context.Context, images []*Image, o Options) er
 	if o.Prove == nil {
 		return nil
 	}
-	from := walk{store: layoutStore{dirFiles(w.dir)}, ref: "oci:" + w.dir}
-	for _, img := range images {
-		back, err := from.load(ctx, descriptor{MediaType: img.MediaType, Digest: img.Digest, Size: int64(len(img.Manifest))})
-		if err != nil {
-			return fmt.Errorf("reading back: %w", err)
-		}
-		if err := o.Prove(ctx, back); err != nil {
-			return err
-		}
-	}
-	return nil
+	return proveStored(ctx, layoutStore{dirFiles(w.dir)}, "oci:"+w.dir, images, o)
 }
 
 // index returns the layout's index with the entry in it. It also notes what

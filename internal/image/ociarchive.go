@@ -20,11 +20,11 @@ func openOCIArchive(ref Ref, a *archive) (*Source, error) {
 
 // writeOCIArchive writes a document as a layout in a tar file. The same document
 // gives the same bytes.
-func writeOCIArchive(ctx context.Context, target Ref, doc *document, o Options) (string, error) {
+func writeOCIArchive(ctx context.Context, target Ref, doc *document, images []*Image, o Options) (string, error) {
 	if _, ok := target.Digest(); ok {
 		return "", &UsageError{Msg: fmt.Sprintf("%s names a digest; a target is written under a name", target), Hint: "write oci-archive:FILE:NAME"}
 	}
-	err := writeArchive(ctx, target, o, func(tw *tarWriter) error { return tw.layout(ctx, doc, target.Name) })
+	err := writeArchive(ctx, target, images, o, func(tw *tarWriter) error { return tw.layout(ctx, doc, target.Name) })
 	if err != nil {
 		return "", err
 	}

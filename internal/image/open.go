@@ -47,6 +47,8 @@ type Options struct {
 	// Expect is the digest that the tag of a registry target must have until it
 	// is replaced; the zero value checks nothing.
 	Expect v1.Hash
+	// ExpectID is the same for an engine: the ID that the target's tag must have.
+	ExpectID string
 	// Pushed is shared by calls of Upload and Write for one target; nil: each
 	// asks the registry itself.
 	Pushed *Pushed
@@ -75,6 +77,8 @@ type Options struct {
 type Source struct {
 	tree   func(context.Context) (*tree, error)
 	closer io.Closer
+	// engineID is what an engine calls the image; empty for other sources.
+	engineID string
 	// registry is nil for other sources.
 	registry *registryStore
 }
@@ -207,13 +211,11 @@ func (c *catalog) choose(want *v1.Platform) (*node, []string, error) {
 func (c *catalog) match(want v1.Platform) (*node, []string, error) {
 	var exact, other []*node
 	for _, i := range c.images {
-		have, spec := normalize(i.platform), normalize(want)
+		same, similar := i.matches(want)
 		switch {
-		case have.OS != spec.OS || have.Architecture != spec.Architecture:
-		case want.OSVersion != "" && want.OSVersion != have.OSVersion:
-		case have.Variant == spec.Variant:
+		case same:
 			exact = append(exact, i)
-		case want.Variant == "":
+		case similar:
 			other = append(other, i)
 		}
 	}
@@ -232,6 +234,21 @@ func (c *catalog) match(want v1.Platform) (*node, []string, error) {
 		}
 	}
 	return nil, nil, &UsageError{Msg: fmt.Sprintf("several images match %q: %s", want, platforms(found)), Hint: "name the variant with --platform"}
+}
+
+// matches tells whether an image is for a platform, or for one that differs from it
+// only by a variant that was not asked for.
+func (n *node) matches(want v1.Platform) (same, similar bool) {
+	spec := normalize(want)
+	for _, p := range n.platforms() {
+		have := normalize(p)
+		if have.OS != spec.OS || have.Architecture != spec.Architecture || want.OSVersion != "" && want.OSVersion != have.OSVersion {
+			continue
+		}
+		same = same || have.Variant == spec.Variant
+		similar = similar || want.Variant == ""
+	}
+	return same, similar
 }
 
 // absence words what the source names and does not hold.

@@ -149,7 +149,7 @@ func explainRegistry(err error, typed string, registry name.Registry) error {
 
 // writeRegistry pushes all blobs, then the documents from below, and the root under
 // its tag after all of them, so that no tag ever names an incomplete image.
-func writeRegistry(ctx context.Context, target Ref, doc *document, o Options) (string, error) {
+func writeRegistry(ctx context.Context, target Ref, doc *document, images []*Image, o Options) (string, error) {
 	ref, err := o.registryReference(target)
 	if err != nil {
 		return "", err
@@ -167,7 +167,7 @@ func writeRegistry(ctx context.Context, target Ref, doc *document, o Options) (s
 	}
 	line := Line(target, doc.digest)
 	if o.Prove != nil {
-		if err := proveRegistry(ctx, c, doc, line); err != nil {
+		if err := proveRegistry(ctx, c, doc, images, line); err != nil {
 			return "", explain(err)
 		}
 	}
@@ -184,7 +184,7 @@ func writeRegistry(ctx context.Context, target Ref, doc *document, o Options) (s
 
 // proveRegistry puts the document without a tag, reads the image back and has it
 // proved.
-func proveRegistry(ctx context.Context, c *client, doc *document, line string) error {
+func proveRegistry(ctx context.Context, c *client, doc *document, images []*Image, line string) error {
 	digest := c.repo.Digest(doc.digest.String())
 	if err := c.putManifest(ctx, digest.DigestStr(), doc); err != nil {
 		return fmt.Errorf("writing the manifest: %w", err)
@@ -194,7 +194,7 @@ func proveRegistry(ctx context.Context, c *client, doc *document, line string) e
 		return fmt.Errorf("reading back: %w", err)
 	}
 	defer s.Close()
-	return s.prove(ctx, c.o)
+	return s.prove(ctx, images, c.o)
 }
 
 // Upload puts layers into the repository of a target ahead of Write, which then

@@ -25,7 +25,8 @@ type Selection struct {
 	// chosen are the nodes of Images.
 	chosen []*node
 	// only tells that platforms were selected, so that the others are left out.
-	only bool
+	only    bool
+	catalog *catalog
 }
 
 // Select returns the images of platforms, OS/ARCH[/VARIANT] each, or without
@@ -44,6 +45,7 @@ func (s *Source) Select(ctx context.Context, platforms []string) (*Selection, er
 	if err != nil {
 		return nil, err
 	}
+	sel.catalog = c
 	if sel.only {
 		err = sel.choose(c, platforms)
 	} else {
@@ -69,9 +71,12 @@ func (s *Selection) choose(c *catalog, platforms []string) error {
 		if err != nil {
 			return err
 		}
-		n, _, err := c.match(*want)
+		n, notes, err := c.match(*want)
 		if err != nil {
 			return err
+		}
+		if s.root == nil {
+			s.Notes = notes
 		}
 		if !slices.Contains(s.chosen, n) {
 			s.chosen = append(s.chosen, n)
@@ -106,9 +111,10 @@ func (s *Selection) chooseAll(c *catalog) error {
 // chooseWithoutIndex selects the only image, or the first for each platform of
 // a source that lists several without an index.
 func (s *Selection) chooseWithoutIndex(c *catalog) error {
-	kept, notes := firstOfEach(s.chosen)
+	kept, _ := firstOfEach(s.chosen)
 	if len(kept) > 1 {
-		s.chosen, s.Notes = kept, notes
+		s.chosen = kept
+		s.Notes = s.leftOut()
 		return nil
 	}
 	n, notes, err := c.choose(nil)
@@ -117,6 +123,20 @@ func (s *Selection) chooseWithoutIndex(c *catalog) error {
 	}
 	s.chosen, s.Notes, s.root = []*node{n}, notes, nil
 	return nil
+}
+
+// leftOut tells what of the source no index of the result can hold.
+func (s *Selection) leftOut() []string {
+	notes := slices.Clone(s.catalog.notes)
+	for _, a := range s.catalog.absent {
+		notes = append(notes, a+" was left out")
+	}
+	for _, n := range s.catalog.images {
+		if !slices.Contains(s.chosen, n) {
+			notes = append(notes, fmt.Sprintf("the image for %q was left out", n.platform))
+		}
+	}
+	return notes
 }
 
 // IsIndex tells whether the result is an index: that of the source, or one that
@@ -133,7 +153,9 @@ func (s *Selection) Single(target Ref) (*Selection, error) {
 		}
 	}
 	one := *s
-	one.root = nil
+	if one.root != nil {
+		one.root, one.Notes = nil, s.leftOut()
+	}
 	return &one, nil
 }
 
@@ -154,7 +176,7 @@ func (s *Selection) changed(results []*Image) []v1.Hash {
 			gone = append(gone, img.Digest)
 		}
 	}
-	if len(gone) > 0 {
+	if len(gone) > 0 || s.only && s.root != nil {
 		s.tree.all(func(e entry) {
 			if e.node.kind == indexNode && !slices.Contains(gone, e.node.digest) {
 				gone = append(gone, e.node.digest)
@@ -163,6 +185,31 @@ func (s *Selection) changed(results []*Image) []v1.Hash {
 	}
 	return gone
 }
+
+// Resolved returns the digest of what the source's reference names, whatever was
+// selected of it; zero for what has none.
+func (s *Selection) Resolved() v1.Hash {
+	if len(s.tree.roots) == 1 {
+		return s.tree.roots[0].node.digest
+	}
+	return v1.Hash{}
+}
+
+// IsEntry tells whether a target is the entry of the image layout that the source was
+// read from: one without a name selects the only entry, whatever that is called.
+func (s *Selection) IsEntry(source, target Ref) bool {
+	if source.Transport != OCI || target.Transport != OCI || len(s.tree.roots) != 1 {
+		return false
+	}
+	entry := s.tree.roots[0].Annotations[refNameAnnotation]
+	same := entry != "" && entry == target.Name
+	target.Name = source.Name
+	return same && SameFile(source, target)
+}
+
+// EngineID returns what the engine calls the image that the source names; empty where
+// the source is no engine.
+func (s *Selection) EngineID() string { return s.source.engineID }
 
 // Digest returns the digest of the index or, where there is none, of the only
 // image; zero for what has neither.

@@ -8,12 +8,16 @@ import (
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // Bounds on what one source may make this package read.
 const (
 	maxIndexDepth = 4   // of indexes within indexes
 	maxDocuments  = 512 // indexes and manifests looked at
+	// maxEntries bounds the entries of all indexes, those of one that is listed
+	// several times as often.
+	maxEntries = 1 << 14
 )
 
 // referenceType is the annotation by which BuildKit marks what it puts beside an
@@ -46,14 +50,30 @@ type node struct {
 	absent bool
 	// platform and load are those of an image.
 	platform v1.Platform
-	load     func(context.Context) (*Image, error)
-	// raw, doc and entries are those of an index.
-	raw     []byte
-	doc     indexDoc
-	entries []entry
+	// further are platforms of other entries for the same image.
+	further []v1.Platform
+	load    func(context.Context) (*Image, error)
+	// mediaType, raw, doc and entries are those of an index; mediaType is what the
+	// descriptor says.
+	mediaType types.MediaType
+	raw       []byte
+	doc       indexDoc
+	entries   []entry
+	// total counts the entries below.
+	total int
 	// err tells why what should be an image cannot be read as one.
 	err error
 }
+
+// alsoFor adds a platform under which an index lists an image.
+func (n *node) alsoFor(p *v1.Platform) {
+	if p != nil && n.kind == imageNode && p.OS != "" && p.Architecture != "" && !slices.ContainsFunc(n.platforms(), p.Equals) {
+		n.further = append(n.further, *p)
+	}
+}
+
+// platforms are those under which an image is listed.
+func (n *node) platforms() []v1.Platform { return append([]v1.Platform{n.platform}, n.further...) }
 
 // image loads the image of a node.
 func (n *node) image(ctx context.Context) (*Image, error) {
@@ -189,6 +209,7 @@ func (w *walk) visit(ctx context.Context, d descriptor, depth int) (*node, error
 	}
 	is := claim{d.Digest, n.kind}
 	if known := w.nodes[is]; known != nil {
+		known.alsoFor(d.Platform)
 		return known, nil
 	}
 	w.nodes[is] = n
@@ -218,7 +239,7 @@ func (w *walk) look(ctx context.Context, n *node, d descriptor, depth int, alone
 		return err
 	}
 	if d.MediaType.IsIndex() || d.MediaType == "" && isIndex(raw) {
-		n.kind, n.raw = indexNode, raw
+		n.kind, n.raw, n.mediaType = indexNode, raw, d.MediaType
 		return w.lookIndex(ctx, n, d, depth)
 	}
 	img, err := w.image(ctx, d, raw)
@@ -250,6 +271,9 @@ func (w *walk) lookIndex(ctx context.Context, n *node, d descriptor, depth int) 
 			return err
 		}
 		n.entries = append(n.entries, entry{child, below})
+		if n.total += 1 + below.total; n.total > maxEntries {
+			return fmt.Errorf("reading the index: more than %d entries", maxEntries)
+		}
 	}
 	return nil
 }

@@ -79,11 +79,11 @@ func (t Transport) family() types.MediaType {
 func writeDocument(ctx context.Context, target Ref, doc *document, images []*Image, o Options) (string, error) {
 	switch target.Transport {
 	case Registry:
-		return writeRegistry(ctx, target, doc, o)
+		return writeRegistry(ctx, target, doc, images, o)
 	case OCI:
 		return writeLayout(ctx, target, doc, images, o)
 	case OCIArchive:
-		return writeOCIArchive(ctx, target, doc, o)
+		return writeOCIArchive(ctx, target, doc, images, o)
 	}
 	return "", &UsageError{Msg: fmt.Sprintf("%s cannot be written", target)}
 }
@@ -272,7 +272,8 @@ func memoryBlob(data []byte, algorithm string) Layer {
 
 // writeArchive writes a tar file to the target, which is standard output or a
 // file that appears when it is complete.
-func writeArchive(ctx context.Context, target Ref, o Options, fill func(*tarWriter) error) error {
+// images are those that are to be proved; nil for the only one.
+func writeArchive(ctx context.Context, target Ref, images []*Image, o Options, fill func(*tarWriter) error) error {
 	write := func(w io.Writer) error { return writeTar(ctx, w, fill) }
 	if target.IsStdio() {
 		if o.Stdout == nil || o.Prove != nil {
@@ -294,7 +295,7 @@ func writeArchive(ctx context.Context, target Ref, o Options, fill func(*tarWrit
 			return fmt.Errorf("reading back: %w", err)
 		}
 		defer s.Close()
-		return s.prove(ctx, o)
+		return s.prove(ctx, images, o)
 	})
 }
 
@@ -314,14 +315,32 @@ func writeTar(ctx context.Context, w io.Writer, fill func(*tarWriter) error) err
 	return bw.Flush()
 }
 
-// prove has the images of a source proved.
-func (s *Source) prove(ctx context.Context, o Options) error {
-	sel, err := s.Select(ctx, nil)
+// prove has images of a source proved, each read back by its digest; without any, the
+// only one that the source holds.
+func (s *Source) prove(ctx context.Context, images []*Image, o Options) error {
+	t, err := s.tree(ctx)
 	if err != nil {
 		return fmt.Errorf("reading back: %w", err)
 	}
-	for _, img := range sel.Images {
-		if err := o.Prove(ctx, img); err != nil {
+	if len(images) > 0 {
+		return proveStored(ctx, t.store, "", images, o)
+	}
+	only, err := s.Image(ctx, "")
+	if err != nil {
+		return fmt.Errorf("reading back: %w", err)
+	}
+	return o.Prove(ctx, only)
+}
+
+// proveStored has images proved that a store holds.
+func proveStored(ctx context.Context, store blobStore, ref string, images []*Image, o Options) error {
+	from := walk{store: store, ref: ref}
+	for _, img := range images {
+		back, err := from.load(ctx, descriptor{MediaType: img.MediaType, Digest: img.Digest, Size: int64(len(img.Manifest))})
+		if err != nil {
+			return fmt.Errorf("reading back: %w", err)
+		}
+		if err := o.Prove(ctx, back); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -250,7 +251,7 @@ func scan(ctx context.Context, b Blob, wide bool, l *Layer, entry func(*tar.Head
 		return err
 	}
 	defer func() { err = errors.Join(err, rc.Close()) }()
-	stored := &hashReader{r: ctxReader{ctx, rc}, h: sha256.New(), limit: 1<<63 - 1}
+	stored := newHashReader(ctxReader{ctx, rc}, b.Digest, 1<<63-1)
 	br := bufio.NewReaderSize(stored, bufferFor(b, 128<<10))
 	if l.Compression, err = sniff(br); err != nil {
 		return err
@@ -264,7 +265,7 @@ func scan(ctx context.Context, b Blob, wide bool, l *Layer, entry func(*tar.Head
 		return err
 	}
 	defer ahead.Close()
-	plain := &hashReader{r: ahead, h: sha256.New(), limit: MaxInflated}
+	plain := newHashReader(ahead, b.DiffID, MaxInflated)
 	l.raw = plain
 	if err := scanTar(plain, entry); err != nil {
 		return err
@@ -339,10 +340,20 @@ func mismatch(format string, args ...any) error { return mismatched(fmt.Sprintf(
 
 // hashReader counts and hashes what goes through it.
 type hashReader struct {
-	r     io.Reader
-	h     hash.Hash
-	n     int64
-	limit int64
+	r io.Reader
+	// algorithm is the name of h in digests.
+	algorithm string
+	h         hash.Hash
+	n         int64
+	limit     int64
+}
+
+// newHashReader hashes by the algorithm of the digest to compare with.
+func newHashReader(r io.Reader, digest string, limit int64) *hashReader {
+	if strings.HasPrefix(digest, "sha512:") {
+		return &hashReader{r: r, algorithm: "sha512:", h: sha512.New(), limit: limit}
+	}
+	return &hashReader{r: r, algorithm: "sha256:", h: sha256.New(), limit: limit}
 }
 
 func (r *hashReader) Read(p []byte) (int, error) {
@@ -354,7 +365,7 @@ func (r *hashReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (r *hashReader) digest() string { return "sha256:" + hex.EncodeToString(r.h.Sum(nil)) }
+func (r *hashReader) digest() string { return r.algorithm + hex.EncodeToString(r.h.Sum(nil)) }
 
 // parser stores the entries of one layer.
 type parser struct {
