@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -56,6 +57,11 @@ func (a *access) check(fs *pflag.FlagSet) error {
 			return &image.UsageError{Msg: fmt.Sprintf("--%s: %v", flag, err)}
 		}
 	}
+	for _, host := range a.insecure {
+		if slices.Contains([]string{"", "true", "yes", "1", "false", "no", "0"}, host) || strings.Contains(host, "/") {
+			return &image.UsageError{Msg: fmt.Sprintf("--insecure=%s names no host", host), Hint: "--insecure alone is for all hosts, --insecure=HOST[:PORT] for one"}
+		}
+	}
 	a.progress = newProgress(a.mode, a.quiet, a.stdio.err)
 	return a.checkTempDir()
 }
@@ -65,6 +71,13 @@ func (a *access) check(fs *pflag.FlagSet) error {
 func (a *access) tell(format string, args ...any) {
 	if !a.quiet {
 		fmt.Fprintf(a.stdio.err, "slim: "+format+"\n", args...)
+	}
+}
+
+// waiting says why there is a pause.
+func (a *access) waiting(err error, d time.Duration) {
+	if !a.quiet && a.progress != nil {
+		a.progress.say("slim: %s; trying again in %s\n", visible(err.Error()), d.Round(time.Second))
 	}
 }
 
@@ -110,6 +123,11 @@ func (a *access) checkTempDir() error {
 	if err := unix.Statfs(a.tempDir, &st); err != nil {
 		return &image.UsageError{Msg: fmt.Sprintf("%s %q: %v", flag, a.tempDir, err), Hint: hint}
 	}
+	if f, err := layer.TempFile(a.tempDir); err != nil {
+		return &image.HintError{Err: fmt.Errorf("%s %q cannot be written: %w", flag, a.tempDir, err), Hint: hint}
+	} else {
+		f.Close()
+	}
 	if free := int64(st.Bavail) * st.Bsize; free < leastFree {
 		return &image.HintError{Err: fmt.Errorf("%s %q has %s free", flag, a.tempDir, size(free)), Hint: hint}
 	}
@@ -122,7 +140,7 @@ func (a *access) imageOptions(img *image.Image) image.Options {
 	opts := image.Options{
 		Stdin: a.stdio.in, Stdout: a.stdio.out, TempDir: a.tempDir, Insecure: a.insecure,
 		CAFile: a.caFile, AuthFile: a.authFile, Jobs: a.jobs, UserAgent: "slim/" + toolVersion(),
-		Retries: a.retries,
+		Retries: a.retries, Waiting: a.waiting,
 	}
 	if a.retries == 0 {
 		opts.Retries = -1

@@ -22,6 +22,9 @@ type boundary struct {
 	// own tells that the target holds no blobs that could be shared, so that the
 	// image's own layers do.
 	own bool
+	// stored tells that the base is in a registry and the image is not, so that the
+	// base's blobs are those that are shared.
+	stored bool
 	// ref names the base.
 	ref image.Ref
 	*image.Image
@@ -57,7 +60,8 @@ func (w *work) boundaryOf(ctx context.Context, img *image.Image, ref image.Ref, 
 			Hint: "the base may have moved since the image was built: name the one it was built on by digest, or use --base-layers",
 		}
 	}
-	return boundary{kept: n, own: w.o.toDocker(), ref: ref, Image: base}, nil
+	stored := ref.Transport == image.Registry && w.o.target.Transport == image.Registry && w.o.source.Transport != image.Registry
+	return boundary{kept: n, own: w.o.toDocker(), stored: stored, ref: ref, Image: base}, nil
 }
 
 // openBase opens the base: the only image there, or the one for the platform of
@@ -94,13 +98,9 @@ func (w *work) findBase(ctx context.Context, img *image.Image) (boundary, error)
 		if best.Image != nil && h.Rule != rule {
 			break
 		}
-		ref, err := image.HintRef(h, w.o.source)
-		if err == nil {
-			w.o.tell("asking %s for the base %s, named by %s", ref.Host(), ref, h.Rule)
-			var b boundary
-			if b, err = w.boundaryOf(ctx, img, ref, w.o.baseOptions()); err == nil && b.kept > best.kept {
-				best, rule = b, h.Rule
-			}
+		b, err := w.tryHint(ctx, img, h)
+		if err == nil && b.kept > best.kept {
+			best, rule = b, h.Rule
 		}
 		if ctx.Err() != nil {
 			return boundary{}, context.Cause(ctx)
@@ -120,6 +120,23 @@ func (w *work) findBase(ctx context.Context, img *image.Image) (boundary, error)
 	return boundary{}, &image.HintError{
 		Err:  fmt.Errorf("finding the base of %s: %s", img.Ref, why),
 		Hint: "name the base with --base REF or count its layers with --base-layers N; without both, everything is squashed",
+	}
+}
+
+// tryHint opens what an image says is its base: by digest, and by name where the
+// registry does not have that digest, as after a conversion.
+func (w *work) tryHint(ctx context.Context, img *image.Image, h image.BaseHint) (b boundary, err error) {
+	for {
+		ref, err := image.HintRef(h, w.o.source)
+		if err != nil {
+			return b, err
+		}
+		w.o.tell("asking %s for the base %s, named by %s", ref.Host(), ref, h.Rule)
+		b, err = w.boundaryOf(ctx, img, ref, w.o.baseOptions())
+		if err == nil || h.Name == "" || h.Digest.Hex == "" || ctx.Err() != nil {
+			return b, err
+		}
+		h.Digest = v1.Hash{}
 	}
 }
 
@@ -154,7 +171,7 @@ func (b boundary) keptLayers(img *image.Image) []image.Layer {
 	kept := slices.Clone(img.Layers[:b.kept])
 	if b.Image != nil && !b.own {
 		for i, l := range kept {
-			if l.Descriptor == nil || isUncompressed(l.MediaType) && !isUncompressed(b.Layers[i].MediaType) {
+			if l.Descriptor == nil || b.stored || isUncompressed(l.MediaType) && !isUncompressed(b.Layers[i].MediaType) {
 				kept[i] = b.Layers[i]
 			} else {
 				kept[i] = l.AlsoIn(b.Layers[i])

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -104,10 +105,13 @@ func parseFlags(fs *pflag.FlagSet, args []string, out io.Writer, help string) (h
 		_, err := fmt.Fprintf(out, "%s\nFlags:\n%s", help, flags)
 		return true, err
 	case err != nil:
-		return false, &image.UsageError{Msg: err.Error(), Hint: fmt.Sprintf("slim %s --help lists the flags", fs.Name())}
+		return false, &image.UsageError{Msg: conversion.ReplaceAllString(err.Error(), ""), Hint: fmt.Sprintf("slim %s --help lists the flags", fs.Name())}
 	}
 	return false, nil
 }
+
+// conversion is what the parser of numbers adds to an error about a value.
+var conversion = regexp.MustCompile(`strconv\.\w+: parsing "[^"]*": `)
 
 // nameValues takes the names of flags' values from usages such as "MODE|what it does".
 func nameValues(fs *pflag.FlagSet) {

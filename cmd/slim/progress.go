@@ -46,6 +46,16 @@ func (p *progress) close() {
 	}
 }
 
+// say writes a line that is no part of a stage, above the bars if there are any.
+func (p *progress) say(format string, args ...any) {
+	switch {
+	case p.bars != nil:
+		fmt.Fprintf(p.bars, format, args...)
+	case p.plain != nil:
+		fmt.Fprintf(p.plain, format, args...)
+	}
+}
+
 // stage is one part of the work, measured in bytes.
 type stage struct {
 	bar   *mpb.Bar

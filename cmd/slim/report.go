@@ -25,6 +25,7 @@ type report struct {
 	Source        imageReport       `json:"source"`
 	Target        targetReport      `json:"target"`
 	DryRun        bool              `json:"dry_run"`
+	NotHeld       string            `json:"not_held,omitempty"`
 	Unchanged     bool              `json:"unchanged"`
 	Recognised    bool              `json:"recognised"`
 	Verified      bool              `json:"verified"`
@@ -57,10 +58,12 @@ type platformReport struct {
 	Notes    []string `json:"notes"`
 
 	plan *share.Plan
+	// mixed tells that stored bytes before and after do not compare.
+	mixed bool
 	// replayed counts the warnings that are about the source alone.
 	replayed int
 	kept     int
-	img  *image.Image
+	img      *image.Image
 }
 
 // invalidated is a signature, attestation or other document about a digest that
@@ -109,15 +112,17 @@ type baseJunk struct {
 }
 
 type layerReport struct {
-	Digest   string `json:"digest,omitempty"`
-	DiffID   string `json:"diff_id"`
-	Kept     bool   `json:"kept"`
-	Cached   bool   `json:"cached"`
-	Stored   int64  `json:"stored_bytes"`
-	Inflated int64  `json:"inflated_bytes"`
-	Content  int64  `json:"content_bytes"`
-	Entries  int    `json:"entries"`
-	Markers  int    `json:"whiteouts"`
+	Digest string `json:"digest,omitempty"`
+	DiffID string `json:"diff_id"`
+	// CreatedBy is from the history, where that has an entry for each layer.
+	CreatedBy string `json:"created_by,omitempty"`
+	Kept      bool   `json:"kept"`
+	Cached    bool   `json:"cached"`
+	Stored    int64  `json:"stored_bytes"`
+	Inflated  int64  `json:"inflated_bytes"`
+	Content   int64  `json:"content_bytes"`
+	Entries   int    `json:"entries"`
+	Markers   int    `json:"whiteouts"`
 }
 
 type warning struct {
@@ -178,13 +183,28 @@ func (r *platformReport) addPlan(read *layer.Set, layers []share.Layer, final *f
 	r.plan = share.NewPlan(layers, r.kept, final)
 	r.Before, r.BaseKept = r.plan.Source, r.plan.Kept
 	r.ShadowedBytes, r.Base.ShadowedBytes = r.plan.Shadowed, r.plan.BaseShadowed
+	created := createdBy(r.img)
 	for i, l := range layers {
 		of := r.img.Layers[i]
 		r.Layers = append(r.Layers, layerReport{
-			Digest: digestText(of), DiffID: of.DiffID.String(), Kept: i < r.kept, Cached: read.Layers[i].Cached, Stored: l.Stored, Inflated: l.Inflated,
+			Digest: digestText(of), DiffID: of.DiffID.String(), CreatedBy: created[i], Kept: i < r.kept, Cached: read.Layers[i].Cached, Stored: l.Stored, Inflated: l.Inflated,
 			Content: l.Stats.Bytes, Entries: l.Stats.Entries, Markers: l.Stats.Markers,
 		})
 	}
+}
+
+// createdBy returns what the history says of each layer; nothing where its entries
+// are not as many.
+func createdBy(img *image.Image) []string {
+	texts := make([]string, len(img.Layers))
+	history, err := img.History()
+	history = slices.DeleteFunc(history, func(e image.HistoryEntry) bool { return e.Empty })
+	if err == nil && len(history) == len(texts) {
+		for i, e := range history {
+			texts[i] = e.CreatedBy
+		}
+	}
+	return texts
 }
 
 func (r *platformReport) addPruned(p *flatten.Pruned) {
@@ -200,7 +220,8 @@ func (r *platformReport) addPruned(p *flatten.Pruned) {
 
 // layersStay takes back what was said of a result that is not written.
 func (r *platformReport) layersStay() {
-	r.Rules, r.SparedPaths, r.ShadowedBytes, r.Base = []ruleSaving{}, 0, 0, baseJunk{}
+	r.Rules, r.Written, r.SparedPaths, r.ShadowedBytes, r.Base = []ruleSaving{}, []writtenPart{}, 0, 0, baseJunk{}
+	r.BaseKept, r.mixed = share.Sizes{}, false
 	r.Warnings = r.Warnings[:r.replayed]
 }
 
@@ -226,10 +247,12 @@ func (r *platformReport) addResult(result *image.Image, w *writtenLayers) {
 		r.After = r.Before
 		return
 	}
+	r.BaseKept.Stored = storedSizes(result.Layers[:r.kept]).Stored
 	r.After = r.BaseKept
-	r.After.Stored = 0
-	for _, l := range result.Layers {
-		r.After.Stored += l.Size
+	r.After.Stored = storedSizes(result.Layers).Stored
+	r.mixed = mixed(r.img.Layers, result.Layers)
+	if r.mixed {
+		r.Notes = append(r.Notes, "layers are stored uncompressed on one side and compressed on the other: what is saved shows in the files")
 	}
 	for _, l := range w.layers {
 		r.Written = append(r.Written, writtenPart{l.Digest, l.DiffID, string(w.compression), l.Entries, l.Size, l.TarSize, l.Content})
@@ -237,6 +260,15 @@ func (r *platformReport) addResult(result *image.Image, w *writtenLayers) {
 		r.After.Inflated += l.TarSize
 		r.After.Content += l.Content
 	}
+}
+
+// mixed reports whether one of two images has uncompressed layers and the other
+// compressed ones, so that the sizes of their blobs do not compare.
+func mixed(before, after []image.Layer) bool {
+	plain := func(l image.Layer) bool { return l.Descriptor == nil || isUncompressed(l.MediaType) }
+	packed := func(l image.Layer) bool { return !plain(l) }
+	return slices.ContainsFunc(before, plain) && slices.ContainsFunc(after, packed) ||
+		slices.ContainsFunc(before, packed) && slices.ContainsFunc(after, plain)
 }
 
 // addUnread tells of an image whose layers were not read: what is known of it are
@@ -280,6 +312,19 @@ func (r *report) sum() {
 			of.total.Content += of.part.Content
 		}
 	}
+}
+
+// refused writes the report of a run that a gate ended: then the figures are wanted
+// most. It returns err.
+func (r *report) refused(o *squashOptions, err error) error {
+	if r == nil || !errors.Is(err, errNotHeld) {
+		return err
+	}
+	r.NotHeld = err.Error()
+	if !o.quiet {
+		r.text(o.stdio.err, o.verbose)
+	}
+	return errors.Join(err, r.writeJSON(o))
 }
 
 // print writes the report and the one line of standard output.

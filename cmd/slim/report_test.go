@@ -137,8 +137,9 @@ func TestReportDocument(t *testing.T) {
 	beside, entry := attestation(app)
 	source := h.pushIndex(indexOf(app.platformEntry(), win.platformEntry(), entry), "app", "1", app, win, beside)
 	s.done("squash", "--report", "s.json", source, "oci:index:1")
+	s.fails(exitNotHeld, nil, "squash", "--require-saving", "100", "--report", "t.json", source, "oci:gate:1")
 	reported := map[string]bool{}
-	for _, name := range []string{"r.json", "s.json"} {
+	for _, name := range []string{"r.json", "s.json", "t.json"} {
 		var report any
 		if err := json.Unmarshal([]byte(s.read(name)), &report); err != nil {
 			t.Fatal(err)

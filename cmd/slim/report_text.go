@@ -94,6 +94,9 @@ func (t *textReport) title() {
 			verb = "nothing to do, already copied"
 		}
 	}
+	if t.r.NotHeld != "" {
+		verb = "not written"
+	}
 	if len(t.r.Platforms) > 1 {
 		fmt.Fprintf(t, "%s: %s\n\n", t.p.Platform, verb)
 		return
@@ -160,8 +163,27 @@ func (t *textReport) layers() {
 		}
 		rows = append(rows, []string{fmt.Sprint(i + 1), size(l.Stored), size(l.Content), fmt.Sprint(l.Entries), fmt.Sprint(l.Markers), kept})
 	}
+	if len(rows) == 1 {
+		return // nothing was read
+	}
 	t.WriteByte('\n')
 	t.table(rows)
+	t.WriteByte('\n')
+	for i, l := range t.p.Layers {
+		if l.CreatedBy != "" {
+			fmt.Fprintf(t, "layer %d: %s\n", i+1, shortened(l.CreatedBy))
+		}
+	}
+}
+
+// shortened quotes the beginning of a text from an image.
+func shortened(s string) string {
+	const most = 120
+	if q := fmt.Sprintf("%.*q", most, s); utf8.RuneCountInString(s) <= most {
+		return q
+	} else {
+		return q + "…"
+	}
 }
 
 func (t *textReport) savings() {

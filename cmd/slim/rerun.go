@@ -124,9 +124,10 @@ func (w *work) earlier(images []*image.Image, img *image.Image, base boundary) *
 		if err != nil || again.Digest != found.Digest {
 			continue
 		}
-		before := storedSizes(img.Layers)
-		after := storedSizes(append(slices.Clone(img.Layers[:base.kept]), upper...))
-		if w.o.minSaving > 0 && savedPercent(before, after) < w.o.minSaving {
+		if w.o.minSaving+w.o.requireSaving > 0 && mixed(img.Layers, found.Layers) {
+			continue // only reading tells what is saved
+		}
+		if w.o.minSaving > 0 && savedPercent(storedSizes(img.Layers), storedSizes(found.Layers), false) < w.o.minSaving {
 			continue
 		}
 		return found

@@ -227,7 +227,7 @@ func TestAttestations(t *testing.T) {
 	signature := recipe{layers: "sig=1"}.build()
 	h.push(signature, "app", "sha256-"+hexOf(app.manifest)+".sig")
 
-	o := s.fails(exitNotHeld, []string{"--attestations fail: ", "2 signature"}, "squash", "--attestations", "fail", source, h.ref("out:no"))
+	o := s.fails(exitNotHeld, []string{"--attestations fail: ", "2 documents"}, "squash", "--attestations", "fail", source, h.ref("out:no"))
 	if strings.Contains(o.err, sha256Of(kept.manifest)) {
 		t.Error("the attestation of an image that does not change is counted")
 	}

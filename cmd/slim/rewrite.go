@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -30,8 +31,9 @@ func rewrite(o *squashOptions, r *platformReport, base boundary, w *writtenLayer
 		}
 		return img.Rewrite(image.Rewrite{Kept: len(img.Layers), Family: family, Edits: o.edits})
 	}
-	if base.Image == nil && base.kept > 0 && img.Manifest == nil && !o.toDocker() {
-		r.warn("the archive has no registry blobs: its base layers are written uncompressed and shared with no other image; --base names an image whose blobs are kept")
+	noBlob := func(l image.Layer) bool { return l.Descriptor == nil }
+	if slices.ContainsFunc(base.keptLayers(img), noBlob) && !o.toDocker() {
+		r.warn("the base layers have no registry blobs: they are written uncompressed and shared with no other image; --base names an image in a registry whose blobs are kept")
 	}
 	var upper []image.Layer
 	for _, l := range w.layers {

@@ -30,6 +30,7 @@ func (w *work) squash(ctx context.Context) (*report, error) {
 			return nil, w.ahead.cause(err)
 		}
 	}
+	w.o.progress.name = ""
 	if err := w.assemble(ctx); err != nil || w.o.dryRun {
 		return w.report, err
 	}
@@ -41,6 +42,9 @@ func (w *work) squash(ctx context.Context) (*report, error) {
 func (w *work) squashImage(ctx context.Context, i int) error {
 	o, img, base := w.o, w.source.Images[i], w.bases[i]
 	r := w.report.platform(img, base.kept)
+	if len(w.source.Images) > 1 {
+		o.progress.name = r.Platform
+	}
 	w.ahead.add(base.keptLayers(img))
 	layers, err := w.readLayers(ctx, img, base)
 	if err != nil {
@@ -70,15 +74,17 @@ func (w *work) squashImage(ctx context.Context, i int) error {
 	if err != nil {
 		return nameLayer(img, err)
 	}
-	if w.savesLittle(r, written) {
-		written, files.Final = nil, check.source
-		r.layersStay()
-	}
 	result, err := rewrite(o, r, base, written)
 	if err != nil {
 		return err
 	}
 	r.addResult(result, written)
+	if w.savesLittle(r, written) {
+		files.Final = check.source
+		if result, err = w.layersStay(r, base); err != nil {
+			return err
+		}
+	}
 	check.result, check.removed, check.written = result, r.removed(), len(r.Written)
 	w.add(result, check)
 	return nil

@@ -86,7 +86,7 @@ func squashCommand(ctx context.Context, args []string, s stdio) error {
 	r, err := w.squash(ctx)
 	o.progress.close()
 	if err != nil {
-		return err
+		return r.refused(o, err)
 	}
 	return r.print(o)
 }

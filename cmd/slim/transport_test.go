@@ -225,7 +225,7 @@ func TestBaseOfAnArchive(t *testing.T) {
 		t.Errorf("descriptor of the kept layer\n%s\nwant\n%s", got.layers[0], base.descriptors[0])
 	}
 	o := s.wantCode(exitDone, s.pipe(archive, "squash", "--base-layers", "1", "-", h.ref("app:counted")))
-	s.wantTexts(o, "warning: the archive has no registry blobs", "--base names an image")
+	s.wantTexts(o, "warning: the base layers have no registry blobs", "--base names an image")
 }
 
 // TestLayoutIsAdded keeps what else a layout holds.

@@ -6,6 +6,8 @@ import (
 	"iter"
 	"slices"
 
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
 	"slim/internal/flatten"
 	"slim/internal/image"
 	"slim/internal/layer"
@@ -64,6 +66,9 @@ func (w *work) open(ctx context.Context) (err error) {
 	if w.source.IsEntry(w.o.source, w.o.target) {
 		return errSame(w.o.target)
 	}
+	if out := w.source.LeftOut(); w.inPlace() && out != "" {
+		return &image.UsageError{Msg: "--in-place with --platform would take " + out + " from the tag", Hint: "write to another tag"}
+	}
 	if w.o.target.Transport.HoldsOne() {
 		if w.source, err = w.source.Single(w.o.target); err != nil {
 			return err
@@ -75,7 +80,10 @@ func (w *work) open(ctx context.Context) (err error) {
 		}
 	}
 	w.report, w.ahead = newReport(w.o, w.source), newUploads(ctx, w.o)
-	return nil
+	if w.o.dryRun {
+		return nil
+	}
+	return image.CheckRegistry(ctx, w.o.target, w.o.imageOptions(nil))
 }
 
 // openCache opens the cache of base layers where it is of use. A proof rests on
@@ -91,6 +99,9 @@ func (w *work) openCache() {
 	}
 	w.cache = cache
 }
+
+// inPlace reports whether the tag that is read is the one that is written.
+func (w *work) inPlace() bool { return w.o.inPlace && image.SameTag(w.o.source, w.o.target) }
 
 // close lets go of temporary files, bases and the source.
 func (w *work) close() {
@@ -165,11 +176,16 @@ func (w *work) assemble(ctx context.Context) error {
 	if err := w.gates(); err != nil {
 		return err
 	}
+	if t := w.o.target.Transport; (t == image.OCI || t == image.OCIArchive) && w.results[0].MediaType == types.DockerManifestSchema2 {
+		w.report.Notes = append(w.report.Notes, "the layout holds Docker's documents, which skopeo, podman and umoci do not read there: --format oci converts them")
+	}
 	if !w.o.dryRun {
 		w.results = w.o.progress.copying(w.results)
 	}
 	if !w.source.IsIndex() {
-		w.report.Target.Digest = digestOf(w.results[0])
+		if !w.o.toDocker() {
+			w.report.Target.Digest = digestOf(w.results[0])
+		}
 		return nil
 	}
 	index, err := w.source.Rewrite(ctx, w.results, w.indexRewrite(w.results))
@@ -197,11 +213,15 @@ func (w *work) gates() error {
 	r := w.report
 	if n := len(r.Invalidated); n > 0 && w.o.attestations == "fail" {
 		first := r.Invalidated[0]
-		return fmt.Errorf("--attestations fail: %s would no longer hold, first %s of %s (%q): %w",
-			count(n, "signature, attestation or other document"), first.Digest, first.Subject, first.Kind, errNotHeld)
+		return fmt.Errorf("--attestations fail: %s that names what changes would no longer hold, such as %s of %s (%q): %w",
+			count(n, "document"), first.Digest, first.Subject, first.Kind, errNotHeld)
 	}
-	if pct := savedPercent(r.Before, r.After); w.o.requireSaving > 0 && pct < w.o.requireSaving {
-		return fmt.Errorf("--require-saving %v: %.1f percent of the stored bytes would be saved: %w", w.o.requireSaving, pct, errNotHeld)
+	of, mixed := "stored", slices.ContainsFunc(r.Platforms, func(p *platformReport) bool { return p.mixed })
+	if mixed {
+		of = "uncompressed"
+	}
+	if pct := savedPercent(r.Before, r.After, mixed); w.o.requireSaving > 0 && pct < w.o.requireSaving {
+		return fmt.Errorf("--require-saving %v: %.1f percent of the %s bytes would be saved: %w", w.o.requireSaving, pct, of, errNotHeld)
 	}
 	return nil
 }
@@ -211,23 +231,35 @@ func (w *work) savesLittle(r *platformReport, written *writtenLayers) bool {
 	if written == nil || w.o.minSaving == 0 {
 		return false
 	}
-	after := share.Sizes{Stored: r.BaseKept.Stored}
-	for _, l := range written.layers {
-		after.Stored += l.Size
-	}
-	pct := savedPercent(r.Before, after)
+	pct := savedPercent(r.Before, r.After, r.mixed)
 	if pct < w.o.minSaving {
-		r.Notes = append(r.Notes, fmt.Sprintf("the layers stay as they are: squashing would save %.1f percent of the stored bytes, and --min-saving asks for %v", pct, w.o.minSaving))
+		r.Notes = append(r.Notes, fmt.Sprintf("the layers stay as they are: squashing would save %.1f percent, and --min-saving asks for %v", pct, w.o.minSaving))
 	}
 	return pct < w.o.minSaving
 }
 
-// savedPercent is the part of the stored bytes that is saved.
-func savedPercent(before, after share.Sizes) float64 {
-	if before.Stored <= 0 {
+// layersStay gives up what was made of an image, but for what flags change in its
+// documents.
+func (w *work) layersStay(r *platformReport, base boundary) (*image.Image, error) {
+	r.layersStay()
+	result, err := rewrite(w.o, r, base, nil)
+	if err == nil {
+		r.addResult(result, nil)
+	}
+	return result, err
+}
+
+// savedPercent is the part of the stored bytes that is saved, or of the uncompressed
+// ones where stored ones do not compare.
+func savedPercent(before, after share.Sizes, mixed bool) float64 {
+	a, b := before.Stored, after.Stored
+	if mixed {
+		a, b = before.Inflated, after.Inflated
+	}
+	if a <= 0 {
 		return 0
 	}
-	return 100 * float64(before.Stored-after.Stored) / float64(before.Stored)
+	return 100 * float64(a-b) / float64(a)
 }
 
 // indexRewrite tells how the index follows the images.
@@ -250,7 +282,7 @@ func (w *work) write(ctx context.Context) (err error) {
 	if opts.Pushed, err = w.ahead.wait(); err != nil {
 		return err
 	}
-	if w.o.inPlace && image.SameTag(w.o.source, w.o.target) {
+	if w.inPlace() {
 		was := configDigest(w.source.Images[0])
 		if opts.Expect = w.source.Resolved(); opts.Expect.Hex != "" {
 			was = opts.Expect.String()
@@ -259,6 +291,9 @@ func (w *work) write(ctx context.Context) (err error) {
 			was = opts.ExpectID
 		}
 		w.report.Notes = append(w.report.Notes, "the tag was "+was)
+		if w.o.quiet {
+			fmt.Fprintf(w.o.stdio.err, "slim: the tag was %s\n", was)
+		}
 	}
 	if w.o.verify {
 		opts.Prove = w.prove

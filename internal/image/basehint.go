@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -174,22 +175,18 @@ func packageImage(purl string) (name string, ok bool) {
 // is known, in the repository of the image where no other is named.
 func HintRef(h BaseHint, source Ref) (Ref, error) {
 	if h.Err != nil {
-		return Ref{}, fmt.Errorf("%s: %w", h.Rule, h.Err)
+		return Ref{}, h.Err
 	}
 	text := h.Name
 	if text == "" && source.Transport == Registry {
 		text = repositoryTyped(source.Name)
 	}
 	if text == "" {
-		return Ref{}, fmt.Errorf("%s: there is a digest and no name", h.Rule)
+		return Ref{}, errors.New("there is a digest and no name")
 	}
 	if h.Digest != (v1.Hash{}) {
 		text, _, _ = strings.Cut(text, "@")
 		text += "@" + h.Digest.String()
 	}
-	ref, err := parseRegistry(text, text)
-	if err != nil {
-		return Ref{}, fmt.Errorf("%s: %w", h.Rule, err)
-	}
-	return ref, nil
+	return parseRegistry(text, text)
 }

@@ -100,7 +100,12 @@ func (c *client) logIn(ctx context.Context, auth authn.Authenticator) (http.Roun
 	for _, s := range c.sources {
 		scopes = append(scopes, s.Scope(transport.PullScope))
 	}
-	rt, err := transport.NewWithContext(attempt, c.repo.Registry, auth, c.bottom, scopes)
+	watched := &certificates{inner: c.bottom}
+	rt, err := transport.NewWithContext(attempt, c.repo.Registry, auth, watched, scopes)
+	if refused := watched.err(); err != nil && refused != nil {
+		// A loopback host was then asked without TLS, which says nothing.
+		err = refused
+	}
 	return rt, causeOf(attempt, err)
 }
 

@@ -461,7 +461,7 @@ func TestRetryLogin(t *testing.T) {
 	gone.Close()
 	o, waits = quick()
 	_, err := Open(t.Context(), Ref{Transport: Registry, Name: strings.TrimPrefix(gone.URL, "http://") + "/app:1"}, o)
-	wantError(t, err, "connection refused", false)
+	wantError(t, err, "connection refused", true)
 	waits.want(t)
 	o.AuthFile = "nowhere/config.json"
 	_, err = Open(t.Context(), s.ref("app:1"), o)

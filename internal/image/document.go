@@ -111,7 +111,7 @@ func (all copies) document(ctx context.Context, store blobStore, d descriptor, d
 	if err != nil {
 		return nil, fmt.Errorf("copying: %w", err)
 	}
-	doc := &document{mediaType: d.MediaType, digest: d.Digest, raw: raw}
+	doc := &document{mediaType: ownType(raw, d.MediaType), digest: d.Digest, raw: raw}
 	blobs, children := references(raw)
 	for _, b := range blobs {
 		if !b.isForeign() {
@@ -127,6 +127,19 @@ func (all copies) document(ctx context.Context, store blobStore, d descriptor, d
 	}
 	all[d.Digest] = doc
 	return doc, nil
+}
+
+// ownType is what a document says that it is, whatever its descriptor claims: a
+// registry takes it under no other type.
+func ownType(raw []byte, claimed types.MediaType) types.MediaType {
+	doc, err := parseMap(raw)
+	if err != nil {
+		return claimed
+	}
+	if stated, err := doc.text("mediaType"); err == nil && stated != "" {
+		return types.MediaType(stated)
+	}
+	return claimed
 }
 
 // references are the descriptors in a document of any type. What is not

@@ -41,6 +41,9 @@ type Options struct {
 	// is tried again since the last progress, with growing waits: 0 is the
 	// default of 3, a negative number means never.
 	Retries int
+	// Waiting, where set, is told why and for how long there is a wait before
+	// something is tried again.
+	Waiting func(error, time.Duration)
 	// StallTimeout is how long a registry may send or take no byte before the
 	// attempt counts as failed; 0 is 60 seconds.
 	StallTimeout time.Duration

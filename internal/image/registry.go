@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
+	"syscall"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -122,6 +124,7 @@ func explainRegistry(err error, typed string, registry name.Registry) error {
 	var status *transport.Error
 	var authority x509.UnknownAuthorityError
 	var hostname x509.HostnameError
+	var unknown *net.DNSError
 	host := registry.RegistryStr()
 	hint := ""
 	var explained *HintError
@@ -136,8 +139,14 @@ func explainRegistry(err error, typed string, registry name.Registry) error {
 		case denied:
 			hint = fmt.Sprintf("log in with docker login %s", host)
 		}
-	case errors.As(err, &authority) || errors.As(err, &hostname):
+	case errors.As(err, &hostname):
+		hint = fmt.Sprintf("the registry's certificate is for another name: use that, or trust any with --insecure=%s", host)
+	case errors.As(err, &authority):
 		hint = fmt.Sprintf("give the registry's certificate with --ca-file, or trust any with --insecure=%s", host)
+	case errors.As(err, &unknown) && host == name.DefaultRegistry && !strings.Contains(typed, "docker.io/"):
+		hint = fmt.Sprintf("this name means Docker Hub; an image of the local engine is docker-daemon:%s", typed)
+	case errors.As(err, &unknown) || errors.Is(err, syscall.ECONNREFUSED):
+		hint = fmt.Sprintf("is the registry running, and is %s its host and port?", host)
 	case strings.Contains(err.Error(), plainHTTP):
 		hint = fmt.Sprintf("for a registry without TLS: --insecure=%s", host)
 	}
@@ -195,6 +204,26 @@ func proveRegistry(ctx context.Context, c *client, doc *document, images []*Imag
 	}
 	defer s.Close()
 	return s.prove(ctx, images, c.o)
+}
+
+// CheckRegistry finds, before any work, that the registry of a target does not answer
+// or does not let us in. A target that is no registry passes.
+func CheckRegistry(ctx context.Context, target Ref, o Options) error {
+	if target.Transport != Registry {
+		return nil
+	}
+	ref, err := o.registryReference(target)
+	if err != nil {
+		return err
+	}
+	c, err := newClient(ref.Context(), transport.PushScope, o)
+	if err == nil {
+		err = c.connect(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", target, explainRegistry(err, target.Name, ref.Context().Registry))
+	}
+	return nil
 }
 
 // Upload puts layers into the repository of a target ahead of Write, which then

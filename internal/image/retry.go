@@ -77,6 +77,7 @@ type pace struct {
 	// after is the least that the next delay has to be.
 	after time.Duration
 	wait  func(time.Duration) time.Duration
+	told  func(error, time.Duration)
 }
 
 func (o Options) newPace() *pace {
@@ -84,7 +85,7 @@ func (o Options) newPace() *pace {
 	if retries == 0 {
 		retries = defaultRetries
 	}
-	p := &pace{retries: max(retries, 0), wait: o.pacing.wait}
+	p := &pace{retries: max(retries, 0), wait: o.pacing.wait, told: o.Waiting}
 	p.exponential = &backoff.ExponentialBackOff{
 		InitialInterval: firstDelay, Multiplier: delayFactor, RandomizationFactor: delayJitter, MaxInterval: maxDelay,
 	}
@@ -118,6 +119,11 @@ func (p *pace) Reset() {}
 // retry calls op until it succeeds, fails for good or no attempt is left, or
 // ctx ends.
 func (p *pace) retry(ctx context.Context, op func() error) error {
+	tell := func(err error, d time.Duration) {
+		if p.told != nil {
+			p.told(err, d)
+		}
+	}
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := op()
 		switch {
@@ -138,7 +144,7 @@ func (p *pace) retry(ctx context.Context, op func() error) error {
 			return struct{}{}, backoff.Permanent(err)
 		}
 		return struct{}{}, err
-	}, backoff.WithBackOff(p), backoff.WithMaxElapsedTime(0))
+	}, backoff.WithBackOff(p), backoff.WithMaxElapsedTime(0), backoff.WithNotify(tell))
 	return err
 }
 

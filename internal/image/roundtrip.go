@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
@@ -80,6 +81,31 @@ func (t byHost) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.insecure.RoundTrip(req)
 	}
 	return t.secure.RoundTrip(req)
+}
+
+// certificates remembers that a certificate was refused.
+type certificates struct {
+	inner   http.RoundTripper
+	mu      sync.Mutex
+	refused error
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *certificates) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.inner.RoundTrip(req)
+	if is[*tls.CertificateVerificationError](err) {
+		t.mu.Lock()
+		t.refused = err
+		t.mu.Unlock()
+	}
+	return resp, err
+}
+
+// err is why a certificate was refused; nil if none was.
+func (t *certificates) err() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.refused
 }
 
 // errSpent tells that a request was to be sent again whose body is gone.

@@ -30,8 +30,8 @@ type Selection struct {
 }
 
 // Select returns the images of platforms, OS/ARCH[/VARIANT] each, or without
-// any platform all those for Linux. What is for another system stays as it is;
-// to select that, or what is not there, is a *UsageError.
+// any platform all those for Linux. What is for another system stays as it is; to
+// select what is not there is a *UsageError.
 func (s *Source) Select(ctx context.Context, platforms []string) (*Selection, error) {
 	t, err := s.tree(ctx)
 	if err != nil {
@@ -205,6 +205,18 @@ func (s *Selection) IsEntry(source, target Ref) bool {
 	same := entry != "" && entry == target.Name
 	target.Name = source.Name
 	return same && SameFile(source, target)
+}
+
+// LeftOut lists the platforms of the source that the result does not have because
+// others were selected; empty if there are none.
+func (s *Selection) LeftOut() string {
+	var out []*node
+	for _, n := range s.catalog.images {
+		if s.only && s.position(n) < 0 {
+			out = append(out, n)
+		}
+	}
+	return platforms(out)
 }
 
 // EngineID returns what the engine calls the image that the source names; empty where
