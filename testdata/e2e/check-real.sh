@@ -30,42 +30,11 @@ export DOCKER_HOST
 out=$workdir/check-real
 rm -rf "$out"
 mkdir -p "$out/trees" "$out/tmp"
-export TMPDIR=$out/tmp
-(cd "$here/../.." && CGO_ENABLED=0 go build -o "$out/listtree" ./testdata/e2e/listtree)
+export TMPDIR=$out/tmp XDG_CACHE_HOME=$out/cache
+build_listtree
 
 base=$registry/e2e/base:1
 app=$registry/e2e/app:1
-
-# squash FLAGS... SOURCE TARGET: runs slim, its lines in $out/squash.{out,err};
-# printed when it fails.
-squash() {
-  "$slim" squash --progress none "$@" >"$out/squash.out" 2>"$out/squash.err" || {
-    local code=$?
-    echo "  slim squash $* => exit $code"
-    sed 's/^/  /' "$out/squash.err"
-    return "$code"
-  }
-}
-
-# line prints the one line of the last squash; digest its digest.
-line() { cat "$out/squash.out"; }
-digest() { grep -o 'sha256:[0-9a-f]\{64\}' "$out/squash.out" | tail -n 1; }
-
-manifest() { crane manifest "$1"; }
-layers() { manifest "$1" | jq '.layers | length'; }
-
-# unpack REF NAME: the image's tree at $out/trees/NAME by umoci, its
-# listing in $out/NAME.list.
-unpack() {
-  rm -rf "$out/trees/$2" "$out/trees/$2.oci" "$out/$2.list"
-  skopeo copy -q --src-tls-verify=false -f oci "docker://$1" "oci:$out/trees/$2.oci:it"
-  umoci raw unpack --image "$out/trees/$2.oci:it" "$out/trees/$2" >"$out/umoci.log" 2>&1 || {
-    cat "$out/umoci.log"
-    return 1
-  }
-  rm -rf "$out/trees/$2.oci"
-  "$out/listtree" -no-root-mtime "$out/trees/$2" >"$out/$2.list"
-}
 
 # copyrights TREE lists the copyright files of all packages with their digests.
 copyrights() {
@@ -101,12 +70,24 @@ says() {
   docker run --rm --network none "$1" other arguments 2>&1
 }
 
+# figures REPORT: what the report says was saved, and by what.
+figures() {
+  jq -r '.platforms[0] as $p
+    | (["before", $p.before], ["base kept", $p.base_kept], ["after", $p.after]
+      | "  \(.[0]): \(.[1].layers) layers, \(.[1].stored_bytes) bytes stored, \(.[1].inflated_bytes) inflated, \(.[1].content_bytes) in files"),
+    ($p.written[] | "  written: \(.compression), \(.entries) entries, \(.stored_bytes) bytes stored, \(.inflated_bytes) inflated"),
+    "  saved by squashing: \($p.shadowed_bytes) bytes in files",
+    ($p.rules[] | "  saved by \(.rule): \(.bytes) bytes in files, \(.paths) paths"),
+    "  spared: \($p.spared_paths) paths",
+    "  junk in the base: \($p.base.junk_bytes) bytes in \($p.base.junk_paths) paths"' "$1"
+}
+
 section "source images in the registry $registry"
 buildah push -q --tls-verify=false --format v2s2 "$base_image" "docker://$base"
 buildah push -q --tls-verify=false --format v2s2 "$app_image" "docker://$app"
 base_layers=$(layers "$base")
 app_layers=$(layers "$app")
-echo "base: $base_layers layers, application: $app_layers layers, $(manifest "$app" | jq '[.layers[].size] | add') bytes compressed"
+echo "base: $base_layers layers, application: $app_layers layers, $(stored "$app") bytes compressed"
 check "the application has at least 8 layers above its base" test $((app_layers - base_layers)) -ge 8
 unpack "$app" source
 # From here on a command that fails fails its check, not the script.
@@ -140,9 +121,12 @@ for kind in whole above; do
   flags=()
   if [ "$kind" = above ]; then flags=(--base "$base"); fi
   check "squash, $kind" squash "${flags[@]}" --report "$out/report-$kind.json" "$app" "$registry/e2e/default-$kind:1"
-  check "the report is JSON with figures" test "$(jq '[paths(numbers)] | length' "$out/report-$kind.json")" -gt 0
-  jq -r 'paths(numbers) as $p | select(($p | length) < 4 and ($p | map(tostring) | join(".") | test("size|bytes|sav"; "i")))
-    | "  \($p | map(tostring) | join(".")): \(getpath($p))"' "$out/report-$kind.json" | head -n 30
+  equal "$kind: the report has the figures of the manifests" \
+    "$app_layers $(stored "$app") $(layers "$registry/e2e/default-$kind:1") $(stored "$registry/e2e/default-$kind:1")" \
+    "$(jq -r '.platforms[0] | "\(.before.layers) \(.before.stored_bytes) \(.after.layers) \(.after.stored_bytes)"' "$out/report-$kind.json")"
+  equal "$kind: the report has the written layer" "$(manifest "$registry/e2e/default-$kind:1" | jq -c '[.layers[-1] | .digest, .size]')" \
+    "$(jq -c '.platforms[0].written | map(.digest, .stored_bytes)' "$out/report-$kind.json")"
+  figures "$out/report-$kind.json"
   unpack "$registry/e2e/default-$kind:1" "default-$kind"
   dpkg-query --admindir="$out/trees/source/var/lib/dpkg" -W | sort >"$out/packages.want"
   dpkg-query --admindir="$out/trees/default-$kind/var/lib/dpkg" -W | sort >"$out/packages.got"
@@ -151,7 +135,7 @@ for kind in whole above; do
   copyrights "$out/trees/default-$kind" >"$out/copyrights.got"
   same_file "$kind: all $(wc -l <"$out/copyrights.want") copyright files are there" "$out/copyrights.want" "$out/copyrights.got"
   check "$kind: less than before" test \
-    "$(manifest "$registry/e2e/default-$kind:1" | jq '[.layers[].size] | add')" -lt "$(manifest "$app" | jq '[.layers[].size] | add')"
+    "$(stored "$registry/e2e/default-$kind:1")" -lt "$(stored "$app")"
   rm -rf "$out/trees/default-$kind"
 done
 equal "--dry-run prints nothing on stdout" "" "$(squash --dry-run "$app" "$registry/e2e/dry:1" && line)"
@@ -224,8 +208,9 @@ measure() {
 bare=("$slim" squash --progress none --remove none)
 check "crane flatten" measure crane crane flatten "$app" -t "$registry/time/crane:1"
 check "slim squash" measure slim "${bare[@]}" "$app" "$registry/time/slim:1"
-check "slim squash --base" measure base "${bare[@]}" --base "$base" "$app" "$registry/time/base:1"
-for name in crane slim base; do
+check "slim squash --base --no-cache" measure base "${bare[@]}" --base "$base" --no-cache "$app" "$registry/time/base:1"
+check "slim squash --base, the base is known" measure known "${bare[@]}" --base "$base" "$app" "$registry/time/known:1"
+for name in crane slim base known; do
   read -r seconds memory < <(tail -n 1 "$out/$name.time")
   printf '  %-8s %6.1f s %8d KiB\n' "$name" "$seconds" "$memory"
   if [ "$name" != crane ]; then

@@ -3,6 +3,8 @@
 #
 # usage: registry.sh start|stop WORKDIR
 # start prints the address, HOST:PORT; it is in WORKDIR/registry/address too.
+# WORKDIR/registry/access.log has one line for each request that was answered, in
+# the combined log format.
 # REGISTRY_PORT is the first port to try, 5005 by default.
 set -euo pipefail
 if [ $# -ne 2 ]; then
@@ -41,7 +43,7 @@ version: 0.1
 log:
   level: warn
   accesslog:
-    disabled: true
+    disabled: false
 storage:
   delete:
     enabled: true
@@ -50,7 +52,8 @@ storage:
 http:
   addr: $address
 CONFIG
-  docker-registry serve "$dir/config.yml" >"$dir/log" 2>&1 </dev/null &
+  # The access log goes to standard output, all else to standard error.
+  docker-registry serve "$dir/config.yml" >"$dir/access.log" 2>"$dir/log" </dev/null &
   echo $! >"$dir/pid"
   for _ in $(seq 100); do
     if answers "$address"; then
