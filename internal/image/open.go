@@ -259,7 +259,7 @@ func (c *catalog) absence() string {
 	if len(c.absent) == 0 {
 		return ""
 	}
-	return " (" + strings.Join(c.absent, "; ") + ")"
+	return strings.TrimSuffix(" ("+strings.Join(c.absent, "; "), ",") + ")"
 }
 
 // firstOfEach keeps the first image for each platform: the first matching

@@ -147,6 +147,8 @@ func explainRegistry(err error, typed string, registry name.Registry) error {
 		hint = fmt.Sprintf("this name means Docker Hub; an image of the local engine is docker-daemon:%s", typed)
 	case errors.As(err, &unknown) || errors.Is(err, syscall.ECONNREFUSED):
 		hint = fmt.Sprintf("is the registry running, and is %s its host and port?", host)
+	case strings.Contains(err.Error(), "private or link-local address"):
+		hint = "the registry sends to a token server at an address of a private network: give both a host name"
 	case strings.Contains(err.Error(), plainHTTP):
 		hint = fmt.Sprintf("for a registry without TLS: --insecure=%s", host)
 	}

@@ -14,5 +14,8 @@ result=0
 "$here/build-image.sh" "$1"
 "$here/check-real.sh" "$1" "$2" || result=1
 "$here/check-registry.sh" "$1" "$2" || result=1
+"$here/check-engines.sh" "$1" "$2" || result=1
+"$here/check-split.sh" "$1" "$2" || result=1
+"$here/check-auth.sh" "$1" "$2" || result=1
 "$here/check-bad.sh" "$2" || result=1
 exit "$result"

@@ -66,8 +66,8 @@ config() {
 
 # says IMAGE: what the image prints when it runs, twice with other arguments.
 says() {
-  docker run --rm --network none "$1" 2>&1
-  docker run --rm --network none "$1" other arguments 2>&1
+  { docker run --rm --network none "$1" && docker run --rm --network none "$1" other arguments; } 2>"$out/says.err"
+  cat "$out/says.err"
 }
 
 # figures REPORT: what the report says was saved, and by what.

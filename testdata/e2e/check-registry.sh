@@ -203,7 +203,7 @@ manifest "$registry/e2e/multi-two:1" >"$docs/two.json"
 listing "$docs/two.json"
 equal "--platform, twice: these images alone, in the index's order" "$(jq -c '.manifests[2,3]' "$docs/result.json")" "$(jq -c '.manifests[]' "$docs/two.json")"
 equal "--platform, twice: the index's annotations stay" "$(jq -c .annotations "$docs/multi.json")" "$(jq -c .annotations "$docs/two.json")"
-refuses "--platform for Windows" 2 'windows' --platform windows/amd64 "$multi:1" "$registry/e2e/multi-windows:1"
+refuses "--platform for Windows" 1 'windows' --platform windows/amd64 "$multi:1" "$registry/e2e/multi-windows:1"
 
 check "an index with an entry of an unknown media type" squash "$multi:unknown" "$registry/e2e/multi-unknown:1"
 equal "unknown media type: the entry is the same, the image is not" "$(jq -c '.manifests[0]' "$docs/unknown.json") 1" \
