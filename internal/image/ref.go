@@ -72,7 +72,7 @@ func ParseRef(s string) (Ref, error) {
 	case slices.Contains(unsupported, transport):
 		return Ref{}, &UsageError{
 			Msg:  fmt.Sprintf("%q: the transport %s: is not supported", s, transport),
-			Hint: fmt.Sprintf("transports are docker://, oci:, oci-archive:, docker-archive:, docker-daemon: and -; a repository of that name is docker://%s", s),
+			Hint: fmt.Sprintf("transports are "+transports+"; a repository of that name is docker://%s", s),
 		}
 	case Transport(transport) == DockerDaemon:
 		return parseDaemon(s, rest)
@@ -136,11 +136,23 @@ func parseRegistry(s, reference string) (Ref, error) {
 	if err != nil {
 		return Ref{}, &UsageError{
 			Msg:  fmt.Sprintf("%q is not a registry reference: %v", s, err),
-			Hint: "write [HOST[:PORT]/]NAME[:TAG][@DIGEST]",
+			Hint: nameHint(reference),
 		}
 	}
 	return Ref{Transport: Registry, Name: reference}, nil
 }
+
+// nameHint says how a name that does not parse is to be written.
+func nameHint(reference string) string {
+	path, tag, _ := strings.Cut(reference, "@")
+	if _, err := name.ParseReference(strings.ToLower(path)); err == nil && tag == "" {
+		return "repository names are lower case"
+	}
+	return "write [HOST[:PORT]/]NAME[:TAG][@DIGEST]; transports are " + transports
+}
+
+// transports lists those that there are, for hints.
+const transports = "docker://, oci:, oci-archive:, docker-archive:, docker-daemon: and -"
 
 // parseFile reads FILE or DIR and what follows its colon.
 func parseFile(s string, transport Transport, rest string) (Ref, error) {
