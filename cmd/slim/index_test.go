@@ -27,6 +27,18 @@ func (h *hub) pushIndex(index []byte, repo, tag string, fixtures ...*fixture) st
 	return h.ref(repo + ":" + tag)
 }
 
+// indexEntry is the descriptor of an index in another, with further members.
+func indexEntry(index []byte, members ...string) string {
+	return (&fixture{mediaType: types.OCIImageIndex, manifest: index}).entry(members...)
+}
+
+// layoutOfIndex is a layout with an index under the name "1", and the blobs of fixtures.
+func layoutOfIndex(index []byte, fixtures ...*fixture) files {
+	fs := layoutOf(indexOf(indexEntry(index, named("1"))), fixtures...)
+	fs.add(blobName(sha256Of(index)), index)
+	return fs
+}
+
 // notes are those of the JSON report.
 func (s *sandbox) notes(args ...string) []string {
 	s.t.Helper()
@@ -85,8 +97,7 @@ func TestIndexOfOneImage(t *testing.T) {
 	for _, from := range []string{"registry", "oci", "oci-archive", "stdin"} {
 		t.Run(from, func(t *testing.T) {
 			s, h := newSandbox(t), newHub(t)
-			fs := layoutOf(indexOf(fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,%s}`, types.OCIImageIndex, sha256Of(index), len(index), named("1"))), app, beside)
-			fs.add(blobName(sha256Of(index)), index)
+			fs := layoutOfIndex(index, app, beside)
 			source, stdin := "oci:in:1", []byte(nil)
 			switch from {
 			case "registry":
@@ -237,4 +248,174 @@ func TestSparseArchive(t *testing.T) {
 	}
 	s.fails(exitUsage, []string{`no image for "linux/arm64"`, "whose manifest " + sha256Of(absent.manifest) + " is not stored"},
 		"squash", "--platform", "linux/arm64", "oci:in", "oci:out:1")
+}
+
+// TestRootsWithoutIndex tells what is left out where no index is above the images.
+func TestRootsWithoutIndex(t *testing.T) {
+	s := newSandbox(t)
+	amd := recipe{layers: appLayers}.build()
+	arm := recipe{layers: appLayers + " | arm=1", platform: "linux/arm64"}.build()
+	win := recipe{layers: "Files/ Files/x=1", platform: "windows/amd64"}.build()
+	absent := recipe{layers: "s=1", platform: "linux/s390x"}.build()
+	beside, entry := attestation(amd)
+	layoutOf(indexOf(amd.platformEntry(), arm.platformEntry(), win.platformEntry(), absent.platformEntry(), entry), amd, arm, win, beside).save(s, "in")
+	o := s.done("squash", "oci:in", "oci:out:1")
+	s.wantTexts(o, `the image for "windows/amd64" was left out`, `the image for "linux/s390x", whose manifest `+sha256Of(absent.manifest))
+}
+
+// TestOneImageOfAnIndex tells what becomes of the rest of an index.
+func TestOneImageOfAnIndex(t *testing.T) {
+	amd := recipe{layers: goodLayer}.build()
+	win := recipe{layers: "Files/ Files/x=1", platform: "windows/amd64"}.build()
+	beside, entry := attestation(amd)
+	for _, c := range []struct {
+		name, entry, note string
+		other             *fixture
+		args              []string
+	}{
+		{"Windows, target of one image", win.platformEntry(), `the image for "windows/amd64" was left out`, win, []string{"docker-archive:out.tar"}},
+		{"attestation, target of one image", entry, "attestation", beside, []string{"docker-archive:out.tar"}},
+		{"attestation, one selected", entry, "attestation", beside, []string{"oci:out:1", "--platform", "linux/amd64"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, h := newSandbox(t), newHub(t)
+			source := h.pushIndex(indexOf(amd.platformEntry(), c.entry), "app", "1", amd, c.other)
+			o := s.done(append([]string{"squash", source}, c.args...)...)
+			s.wantTexts(o, c.note)
+			if strings.Contains(o.err, "is copied as it is") {
+				t.Errorf("something is said to be copied:\n%s", o.err)
+			}
+		})
+	}
+}
+
+// TestOneManifestForTwoPlatforms selects an image by each platform that it is listed
+// for.
+func TestOneManifestForTwoPlatforms(t *testing.T) {
+	s, h := newSandbox(t), newHub(t)
+	app := recipe{layers: appLayers}.build()
+	source := h.pushIndex(indexOf(app.platformEntry(), app.entry(`"platform":{"os":"linux","architecture":"arm64"}`)), "app", "1", app)
+	for _, platform := range []string{"linux/amd64", "linux/arm64"} {
+		s.done("squash", "--platform", platform, source, h.ref("out:1"))
+		h.pull("out", "1").wantLayers(t, squashed)
+	}
+	s.done("squash", source, h.ref("out:all"))
+	if d := h.pullIndex("out", "all").digests(); len(d) != 2 || d[0] != d[1] || d[0] == sha256Of(app.manifest) {
+		t.Errorf("entries %q", d)
+	}
+}
+
+// TestBaseInAnEntry keeps what an entry says of a base only where the image still has
+// that base.
+func TestBaseInAnEntry(t *testing.T) {
+	s, h := newSandbox(t), newHub(t)
+	const base = `"annotations":{"org.opencontainers.image.base.name":"b:1"}`
+	app := recipe{layers: appLayers}.build()
+	done := recipe{layers: goodLayer, platform: "linux/arm64"}.build()
+	source := h.pushIndex(indexOf(app.entry(`"platform":{`+platformMembers(app.platform)+`}`, base), done.entry(`"platform":{`+platformMembers(done.platform)+`}`, base)), "app", "1", app, done)
+	s.done("squash", source, h.ref("out:1"))
+	m := h.pullIndex("out", "1").Manifests
+	if len(m[0].Annotations) > 0 || len(m[1].Annotations) != 1 {
+		t.Errorf("annotations %q of the image that was squashed whole, %q of the other", m[0].Annotations, m[1].Annotations)
+	}
+}
+
+// TestListWithoutMediaType rewrites Docker's list that does not say what it is.
+func TestListWithoutMediaType(t *testing.T) {
+	amd := recipe{layers: appLayers, family: types.DockerManifestSchema2}.build()
+	arm := recipe{layers: appLayers + " | arm=1", family: types.DockerManifestSchema2, platform: "linux/arm64"}.build()
+	list := fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[%s,%s]}`, amd.platformEntry(), arm.platformEntry())
+	s, h := newSandbox(t), newHub(t)
+	h.push(amd, "app", "x")
+	h.push(arm, "app", "x")
+	h.send("PUT", "app/manifests/1", types.DockerManifestList, list)
+	for format, want := range map[string]struct{ list, image types.MediaType }{
+		"source": {types.DockerManifestList, types.DockerManifestSchema2},
+		"docker": {types.DockerManifestList, types.DockerManifestSchema2},
+		"oci":    {types.OCIImageIndex, types.OCIManifestSchema1},
+	} {
+		s.done("squash", "--verify", "--format", format, h.ref("app:1"), h.ref("out:1"))
+		raw, mediaType := h.get("out/manifests/1")
+		var index indexDoc
+		if err := json.Unmarshal(raw, &index); err != nil {
+			t.Fatal(err)
+		}
+		if mediaType != string(want.list) || index.MediaType != "" && index.MediaType != mediaType {
+			t.Errorf("%s: the list is of type %q and says %q", format, mediaType, index.MediaType)
+		}
+		for i, layers := range []string{squashed, "arm=1 " + squashed} {
+			got := h.pull("out", index.Manifests[i].Digest)
+			got.wantLayers(t, layers)
+			if got.mediaType != string(want.image) || index.Manifests[i].MediaType != got.mediaType {
+				t.Errorf("%s: image %d is of type %q, its entry says %q", format, i, got.mediaType, index.Manifests[i].MediaType)
+			}
+		}
+		s.done("squash", "--format", format, h.ref("app:1"), "oci:out:"+format)
+		if text := fmt.Sprintf(`{"mediaType":%q,"size":%d,"digest":%q,%s}`, want.list, len(raw), sha256Of(raw), named(format)); !strings.Contains(s.read("out/index.json"), text) {
+			t.Errorf("%s: the layout lacks %s: %s", format, text, s.read("out/index.json"))
+		}
+	}
+}
+
+// TestWindowsIsCopied takes a Windows image into all kinds of targets as it is, its
+// foreign layer too, and writes no target where a blob of it is missing.
+func TestWindowsIsCopied(t *testing.T) {
+	amd := recipe{layers: appLayers}.build()
+	win := recipe{layers: "Files/ Files/x=1 | Files/y=1", platform: "windows/amd64", descriptors: map[int]string{0: `"urls":["https://example.com/x"]`}}.build()
+	bare := *win
+	bare.blobs = win.blobs[:1]
+	index := indexOf(amd.platformEntry(), win.platformEntry())
+	s, h := newSandbox(t), newHub(t)
+	layoutOfIndex(index, amd, win).save(s, "in")
+	layoutOfIndex(index, amd, &bare).save(s, "bare")
+	lines := map[string]bool{}
+	for _, target := range []string{"oci:out:1", "oci-archive:out.tar:1", h.ref("out:1")} {
+		o := s.done("squash", "--verify", "oci:in:1", target)
+		s.wantTexts(o, `the image for "windows/amd64" is copied as it is`)
+		lines[strings.TrimPrefix(o.out, h.ref("out@"))] = true
+	}
+	if len(lines) != 1 {
+		t.Errorf("the targets hold %v", lines)
+	}
+	if d := h.pullIndex("out", "1").digests(); d[1] != sha256Of(win.manifest) {
+		t.Errorf("the Windows image is now %s", d[1])
+	}
+	h = newHub(t) // the other has the blob
+	for _, target := range []string{"oci:no:1", "oci-archive:no.tar:1", h.ref("no:1")} {
+		s.fails(exitFailed, []string{"writing " + target, "blob " + sha256Of(win.blobs[1]) + " is missing", "slim: hint: "}, "squash", "oci:bare:1", target)
+	}
+	h.wantNone("no", "1")
+}
+
+// TestPlatformsAsAlone squashes images together that share layers: each is what it would
+// be alone.
+func TestPlatformsAsAlone(t *testing.T) {
+	const base = "etc/ etc/a=1{user.k=v} etc/b⇒etc/a{user.k=v} etc/c=C var/ var/cache/ var/cache/apk/ var/cache/apk/j=J | mid=M{user.m=1} mid2⇒mid{user.m=1} | "
+	var all []*fixture
+	var entries []string
+	for _, c := range []struct{ platform, upper string }{
+		{"linux/amd64", "x⇒etc/a{user.k=v} | y=1 var/cache/apk/k=K"},
+		{"linux/arm64", "✗etc/c mid3⇒mid{user.m=1} | etc/c=D z=2"},
+		{"linux/s390x", "x⇒etc/a{user.k=v} | y=1 var/cache/apk/k=K | etc/c(0600)=C q⇒mid2{user.m=1}"},
+	} {
+		f := recipe{layers: base + c.upper, platform: c.platform}.build()
+		all, entries = append(all, f), append(entries, f.platformEntry())
+	}
+	for _, flags := range []string{"", "--base-layers 1", "--base-layers 2 --base-junk hide", "--no-cache --base-layers 1 --max-layer-size 1M --history drop", "--base-layers 3"} {
+		s, h := newSandbox(t), newHub(t)
+		source := h.pushIndex(indexOf(entries...), "app", "1", all...)
+		args := append([]string{"squash"}, strings.Fields(flags)...)
+		s.done(append(args, source, h.ref("out:1"))...)
+		s.done(append(args, "--verify", source, h.ref("out:proved"))...)
+		together := h.pullIndex("out", "1").digests()
+		if proved := h.pullIndex("out", "proved").digests(); !slices.Equal(proved, together) {
+			t.Errorf("%s: %q, with --verify %q", flags, together, proved)
+		}
+		for i, f := range all {
+			s.done(append(args, h.push(f, "single", "1"), h.ref("single:out"))...)
+			if alone := sha256Of(h.pull("single", "out").manifest); alone != together[i] {
+				t.Errorf("%s: %s is %s, alone %s", flags, f.platform, together[i], alone)
+			}
+		}
+	}
 }

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -95,6 +98,120 @@ func TestRerunOfChangedSource(t *testing.T) {
 	h.pull("out", "slim").wantLayers(t, strings.Replace(squashed, " usr/ ", " new=1 usr/ ", 1))
 }
 
+// derived is the image that a build makes above one with ENV alone: one more history
+// entry, and no layer.
+func (i *stored) derived(t *testing.T) *fixture {
+	t.Helper()
+	var config, manifest map[string]json.RawMessage
+	var history []json.RawMessage
+	if err := errors.Join(json.Unmarshal(i.config, &config), json.Unmarshal(i.manifest, &manifest), json.Unmarshal(config["history"], &history)); err != nil {
+		t.Fatal(err)
+	}
+	config["config"] = json.RawMessage(`{"Env":["ADDED=1"]}`)
+	config["history"] = encoded(append(history, json.RawMessage(`{"created_by":"ENV ADDED=1","empty_layer":true}`)))
+	f := &fixture{mediaType: types.MediaType(i.mediaType), config: encoded(config), blobs: i.blobs}
+	manifest["config"] = json.RawMessage(descriptorOf(types.MediaType(parseDescriptor(t, manifest["config"]).MediaType), f.config))
+	f.manifest = encoded(manifest)
+	return f
+}
+
+// TestTargetMoved has another image under the target's tag that looks like the result:
+// it is replaced, and not taken for the result.
+func TestTargetMoved(t *testing.T) {
+	s, h := newSandbox(t), newHub(t)
+	source := h.push(recipe{layers: appLayers}.build(), "app", "1")
+	args := []string{"squash", source, h.ref("out:slim")}
+	first := s.done(args...)
+	again := func(what string) {
+		t.Helper()
+		if o := s.done(args...); o.out != first.out || strings.Contains(o.err, "already squashed") {
+			t.Errorf("%s: %q, then %q:\n%s", what, first.out, o.out, o.err)
+		}
+	}
+	h.push(h.pull("out", "slim").derived(t), "out", "slim")
+	again("built on the result")
+	for _, flag := range []string{"--label=x=y", "--base-layers=1", "--history=drop", "--compression=zstd", "--created=5", "--format=docker", "--min-saving=99"} {
+		s.done("squash", flag, source, h.ref("out:slim"))
+		again(flag)
+	}
+}
+
+// TestImageAboveResult squashes an image that was built on the result with the same
+// flags: what is recognised is what reading the layers would have found.
+func TestImageAboveResult(t *testing.T) {
+	s, h := newSandbox(t), newHub(t)
+	source := h.push(recipe{layers: appLayers}.build(), "app", "1")
+	for _, flags := range []string{"", "--history drop", "--base-layers 1", "--max-layer-size 1M", "--compression zstd", "--created 5", "--label a=b"} {
+		args := append([]string{"squash"}, strings.Fields(flags)...)
+		s.done(append(args, source, h.ref("out:slim"))...)
+		above := h.push(h.pull("out", "slim").derived(t), "above", "1")
+		plain := s.done(append(args, above, h.ref("out:plain"))...)
+		proved := s.done(append(args, "--verify", above, h.ref("out:proved"))...)
+		if plain.out != proved.out {
+			t.Errorf("%q: %s, with --verify %s", flags, plain.out, proved.out)
+		}
+		config := h.pull("out", "plain").parseConfig(t)
+		if last := config.History[len(config.History)-1]; (last.CreatedBy == "ENV ADDED=1") == (flags == "--history drop") {
+			t.Errorf("%q: the last entry of the history is %+v", flags, last)
+		}
+	}
+}
+
+// TestArchiveOfResult pushes an archive that was squashed with the same flags: its
+// layers are compressed, and those of a base are the base's.
+func TestArchiveOfResult(t *testing.T) {
+	for _, above := range []bool{false, true} {
+		t.Run(fmt.Sprintf("base %t", above), func(t *testing.T) {
+			s, h := newSandbox(t), newHub(t)
+			base := recipe{layers: baseLayers, family: types.DockerManifestSchema2}.build()
+			args, want := []string{"squash"}, 1
+			if above {
+				args, want = append(args, "--base", h.push(base, "base", "1")), 2
+			}
+			s.write("in.tar", recipe{layers: appLayers}.build().dockerArchive("app:1"))
+			s.done(append(args, "docker-archive:in.tar", "docker-archive:1.tar")...)
+			plain := s.done(append(args, "docker-archive:1.tar", h.ref("app:slim"))...)
+			proved := s.done(append(args, "--verify", "docker-archive:1.tar", h.ref("app:slim"))...)
+			if plain.out != proved.out {
+				t.Errorf("%s, with --verify %s", plain.out, proved.out)
+			}
+			got := h.pull("app", "slim")
+			for _, mediaType := range got.layerTypes(t) {
+				if mediaType != string(types.DockerLayer) {
+					t.Errorf("a layer is of type %q", mediaType)
+				}
+			}
+			if len(got.blobs) != want || above && sha256Of(got.blobs[0]) != sha256Of(base.blobs[0]) {
+				t.Errorf("%d layers, want %d and the first that of the base:\n%s", len(got.blobs), want, got.manifest)
+			}
+		})
+	}
+}
+
+// TestRerunFromArchive recognises what came from an archive, which has no manifest or
+// one that is not the target's.
+func TestRerunFromArchive(t *testing.T) {
+	small, large := recipe{layers: appLayers}.build(), noisy(600_000, 600_000)
+	for _, flags := range []string{"", "--base-layers 1", "--history drop", "--base BASE", "--base BASE --format oci", "--label a=b --created 5", "--max-layer-size 1M", "--format oci"} {
+		s, h := newSandbox(t), newHub(t)
+		base := h.push(recipe{layers: baseLayers}.build(), "base", "1")
+		app := small
+		if strings.Contains(flags, "max-layer") {
+			app = large
+		}
+		s.write("in.tar", app.dockerArchive("app:1"))
+		s.write("in25.tar", app.dockerArchive25("app:1"))
+		for _, in := range []string{"docker-archive:in.tar", "docker-archive:in25.tar"} {
+			args := append([]string{"squash"}, strings.Fields(strings.ReplaceAll(flags, "BASE", base))...)
+			args = append(args, in, h.ref("out:1"))
+			first, again := s.done(args...), s.done(args...)
+			if first.out != again.out || strings.Contains(first.err, "already squashed") || !strings.Contains(again.err, "already squashed") {
+				t.Errorf("%s %s: %q, then %q:\n%s%s", flags, in, first.out, again.out, first.err, again.err)
+			}
+		}
+	}
+}
+
 func TestSavings(t *testing.T) {
 	s, h := newSandbox(t), newHub(t)
 	// Most of the bytes are hidden by the second layer.
@@ -117,6 +234,53 @@ func TestSavings(t *testing.T) {
 	got := h.pull("little", "label")
 	if len(got.blobs) != len(small.blobs) || !strings.Contains(string(got.config), `"Labels":{"a":"b"}`) {
 		t.Errorf("%d layers, config %s", len(got.blobs), got.config)
+	}
+
+	// What was squashed without --min-saving is not what it asks for.
+	s.done("squash", little, h.ref("little:slim"))
+	if o := s.done("squash", "--min-saving", "99.5", little, h.ref("little:slim")); o.out != h.ref("little@"+sha256Of(small.manifest))+"\n" {
+		t.Errorf("%s\n%s", o.out, o.err)
+	}
+
+	// Nothing is said of a result that is not written.
+	guarded := h.push(recipe{layers: "etc/ etc/passwd=root | etc/a=1"}.build(), "guarded", "1")
+	args := []string{"squash", "--remove-path", "etc/passwd", guarded, h.ref("guarded:slim")}
+	s.wantTexts(s.done(args...), `warning: "etc/passwd": `)
+	if o := s.done(slices.Insert(args, 1, "--min-saving=99")...); strings.Contains(o.err, "warning: ") {
+		t.Errorf("a warning about layers that stay:\n%s", o.err)
+	}
+}
+
+// TestGatesWriteNothing wants no blob uploaded by a run that a flag ends, or that only
+// tells what it would do.
+func TestGatesWriteNothing(t *testing.T) {
+	s, h := newSandbox(t), newHub(t)
+	app := recipe{layers: appLayers}.build()
+	arm := recipe{layers: appLayers + " | arm=1", platform: "linux/arm64"}.build()
+	beside, entry := attestation(app)
+	source := h.pushIndex(indexOf(app.platformEntry(), arm.platformEntry(), entry), "app", "1", app, arm, beside)
+	for flags, code := range map[string]int{
+		"--require-saving 99":                          exitNotHeld,
+		"--attestations fail":                          exitNotHeld,
+		"--require-saving 99 --verify --base-layers 1": exitNotHeld,
+		"--attestations fail --base-layers 1":          exitNotHeld,
+		"--min-saving 100 --require-saving 1":          exitNotHeld,
+		"--dry-run --verify":                           exitDone,
+	} {
+		for _, target := range []string{h.ref("no:1"), "oci:no:1", "oci-archive:no.tar"} {
+			h.asked("")
+			o := s.run(append(append([]string{"squash"}, strings.Fields(flags)...), source, target)...)
+			if o.code != code {
+				t.Errorf("%s: exit code %d, want %d:\n%s", flags, o.code, code, o.err)
+			}
+			if n := h.asked("P"); n > 0 {
+				t.Errorf("%s: %d requests write", flags, n)
+			}
+		}
+	}
+	entries, err := os.ReadDir(".")
+	if len(entries) > 0 || err != nil {
+		t.Errorf("there is %v: %v", entries, err)
 	}
 }
 
@@ -217,6 +381,34 @@ func TestFormat(t *testing.T) {
 	h.wantNone("out", "no")
 }
 
+// TestFormatKeepsLayers changes the documents alone, or those of kept layers.
+func TestFormatKeepsLayers(t *testing.T) {
+	s, h := newSandbox(t), newHub(t)
+	annotated := func(m string) string {
+		return strings.Replace(m, `{"schemaVersion":2,`, `{"schemaVersion":2,"annotations":{"a":"b"},`, 1)
+	}
+	for _, layers := range []string{appLayers, goodLayer} {
+		source := h.push(recipe{layers: layers, editManifest: annotated}.build(), "app", "1")
+		s.wantTexts(s.done("squash", "--format", "docker", source, h.ref("out:slim")), "annotation is left out")
+	}
+	app := recipe{layers: appLayers, compression: "none,gzip,zstd"}.build()
+	source := h.push(app, "app", "2")
+	args := []string{"squash", "--base-layers", "1", "--format", "docker", source, h.ref("out:docker")}
+	s.done(slices.Insert(args, 1, "--verify")...)
+	s.wantTexts(s.done(args...), "already squashed")
+	s.done("squash", "--base-layers", "1", "--format", "oci", h.ref("out:docker"), h.ref("out:oci"))
+	for tag, want := range map[string][]types.MediaType{
+		"docker": {types.DockerUncompressedLayer, types.DockerLayer},
+		"oci":    {types.OCIUncompressedLayer, types.OCILayer},
+	} {
+		got := h.pull("out", tag)
+		got.wantLayers(t, baseLayers, aboveBase)
+		if is := got.layerTypes(t); fmt.Sprint(is) != fmt.Sprint(want) || sha256Of(got.blobs[0]) != sha256Of(app.blobs[0]) {
+			t.Errorf("%s: layers of type %q, want %q and the first as it was", tag, is, want)
+		}
+	}
+}
+
 func TestAttestations(t *testing.T) {
 	s, h := newSandbox(t), newHub(t)
 	app := recipe{layers: appLayers}.build()
@@ -246,6 +438,25 @@ func TestAttestations(t *testing.T) {
 	}
 }
 
+// TestIndexSignature counts the signature of an index that changes though no image in
+// it does.
+func TestIndexSignature(t *testing.T) {
+	s, h := newSandbox(t), newHub(t)
+	amd := recipe{layers: goodLayer}.build()
+	arm := recipe{layers: goodLayer, platform: "linux/arm64"}.build()
+	riscv := recipe{layers: goodLayer, platform: "linux/riscv64"}.build()
+	index := indexOf(amd.platformEntry(), arm.platformEntry(), riscv.platformEntry())
+	source := h.pushIndex(index, "app", "1", amd, arm, riscv)
+	h.push(recipe{layers: "sig=1"}.build(), "app", "sha256-"+hexOf(index)+".sig")
+	for _, flags := range []string{"--platform linux/amd64 --platform linux/arm64", "--annotation a=b"} {
+		s.fails(exitNotHeld, []string{"--attestations fail: 1 signature", " of " + sha256Of(index) + ` ("cosign signature")`},
+			append(append([]string{"squash", "--attestations", "fail"}, strings.Fields(flags)...), source, h.ref("out:no"))...)
+	}
+	h.wantNone("out", "no")
+	s.done("squash", "--attestations", "fail", source, h.ref("out:same"))
+	s.done("squash", "--attestations", "fail", "--platform", "linux/amd64", source, h.ref("out:one"))
+}
+
 // provenance is what BuildKit says of the images that went into a build.
 func provenance(h *hub, repo string, of *fixture, materials string) string {
 	statement := []byte(fmt.Sprintf(`{"predicateType":"https://slsa.dev/provenance/v0.2","predicate":{"materials":[%s]}}`, materials))
@@ -273,6 +484,7 @@ func TestBaseAuto(t *testing.T) {
 		{name: "name alone", annotations: `"org.opencontainers.image.base.name":"NAME"`, rule: "annotations of the manifest"},
 		{name: "labels", labels: `"org.opencontainers.image.base.name":"NAME","org.opencontainers.image.base.digest":"DIGEST"`, rule: "labels"},
 		{name: "annotation of another", annotations: `"org.opencontainers.image.base.name":"OTHER"`, labels: `"org.opencontainers.image.base.name":"NAME"`, rule: "labels"},
+		{name: "labels with a digest that is none", annotations: `"org.opencontainers.image.base.name":"NAME"`, labels: `"org.opencontainers.image.base.digest":"none"`, rule: "annotations of the manifest"},
 		{name: "provenance", materials: `{"uri":"pkg:docker/OTHERNAME@1?platform=linux%2Famd64"},{"uri":"pkg:docker/BASENAME@1?platform=linux%2Famd64","digest":{"sha256":"HEX"}}`, rule: "BuildKit provenance"},
 		{name: "nothing"},
 		{name: "nothing that matches", annotations: `"org.opencontainers.image.base.name":"OTHER"`},

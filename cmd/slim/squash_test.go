@@ -94,7 +94,7 @@ func TestBaseIsTheImage(t *testing.T) {
 	s, h := newSandbox(t), newHub(t)
 	app := recipe{layers: appLayers}.build()
 	source := h.push(app, "app", "1")
-	for _, flags := range [][]string{{"--base", source}, {"--base-layers", "3"}} {
+	for _, flags := range [][]string{{"--base", source}, {"--base-layers", "3"}, {"--base", source, "--max-layer-size", "1M"}, {"--base-layers", "3", "--max-layer-size", "1M"}} {
 		o := s.done(append(append([]string{"squash"}, flags...), source, h.ref("app:same"))...)
 		s.wantTexts(o, "nothing to do, copied")
 		if got := h.pull("app", "same"); string(got.manifest) != string(app.manifest) {
@@ -292,4 +292,32 @@ func TestMaxLayerSize(t *testing.T) {
 	if one, two := s.layoutImage("one", "1"), s.layoutImage("two", "1"); string(one.layers[0]) != string(two.layers[0]) {
 		t.Error("a limit that is not reached changes the layer")
 	}
+}
+
+// TestMaxLayerSizeAboveManyLayers splits only into as many layers as an image may still
+// have.
+func TestMaxLayerSizeAboveManyLayers(t *testing.T) {
+	var kept []string
+	for i := range 119 {
+		kept = append(kept, fmt.Sprintf("l%d=%d", i, i))
+	}
+	layers := strings.Join(kept, " | ") + " | a=" + strings.Repeat("a", 1_500_000) + " | b=" + strings.Repeat("b", 900_000) + " | c=" + strings.Repeat("c", 900_000)
+	s, h := newSandbox(t), newHub(t)
+	source := h.push(recipe{layers: layers}.build(), "app", "1")
+	run := func(kept, size, source, target string) []string {
+		return []string{"squash", "--base-layers", kept, "--max-layer-size", size, source, h.ref(target)}
+	}
+	s.fails(exitFailed, []string{"--max-layer-size 1MB would make 3 layers, more than 1", "slim: hint: --max-layer-size 4Mi is enough"}, run("119", "1M", source, "out:no")...)
+	s.fails(exitFailed, []string{"--max-layer-size 2MB would make 2 layers, more than 1"}, run("119", "2M", source, "out:no")...)
+	h.wantNone("out", "no")
+	s.done(run("119", "4Mi", source, "out:one")...)
+	if n := len(h.pull("out", "one").blobs); n != 120 {
+		t.Errorf("%d layers, want 120", n)
+	}
+	s.done(append(run("117", "2M", source, "out:two"), "--verify")...)
+	if n := len(h.pull("out", "two").blobs); n != 119 {
+		t.Errorf("%d layers, want 119", n)
+	}
+	s.wantTexts(s.done(run("117", "2M", source, "out:two")...), "already squashed")
+	s.wantTexts(s.done(run("117", "2M", h.ref("out:two"), "out:copy")...), "nothing to do, copied")
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -93,6 +94,47 @@ func TestVerifyNeedsATarget(t *testing.T) {
 	o := s.done("squash", "--verify", "--dry-run", "oci:in:1", "oci:out:1")
 	if strings.Contains(o.err, "verified") {
 		t.Errorf("a dry run says that it verified:\n%s", o.err)
+	}
+}
+
+// TestVerifyOneConfigTwice proves two images of an index that differ only in how their
+// layers are compressed.
+func TestVerifyOneConfigTwice(t *testing.T) {
+	gzip, zstd := recipe{layers: goodLayer}.build(), recipe{layers: goodLayer, compression: "zstd"}.build()
+	for _, target := range []string{"HUB/out:1", "oci:out:1", "oci-archive:out.tar:1"} {
+		s, h := newSandbox(t), newHub(t)
+		source := h.pushIndex(indexOf(gzip.platformEntry(), zstd.platformEntry()), "app", "1", gzip, zstd)
+		target = strings.ReplaceAll(target, "HUB", h.host)
+		plain := s.done("squash", source, target)
+		proved := s.done("squash", "--verify", source, target)
+		s.wantTexts(proved, "\nverified: ")
+		if plain.out != proved.out {
+			t.Errorf("%s: %q, with --verify %q", target, plain.out, proved.out)
+		}
+	}
+}
+
+// TestVerifyOtherSystem reads back what is not for Linux too, where it was selected.
+func TestVerifyOtherSystem(t *testing.T) {
+	s, h := newSandbox(t), newHub(t)
+	amd := recipe{layers: appLayers}.build()
+	bsd := recipe{layers: appLayers + " | bsd=1", platform: "freebsd/amd64"}.build()
+	source := h.pushIndex(indexOf(amd.platformEntry(), bsd.platformEntry()), "app", "1", amd, bsd)
+	for _, platforms := range []string{"--platform freebsd/amd64", "--platform freebsd/amd64 --platform linux/amd64"} {
+		seen := h.watch()
+		args := append([]string{"squash", "--verify"}, strings.Fields(platforms)...)
+		o := s.done(append(args, source, h.ref("out:slim"))...)
+		s.wantTexts(o, "\nverified: ")
+		read := maps.Clone(seen)
+		manifests := []string{"slim"}
+		if strings.Contains(platforms, "linux") {
+			manifests = h.pullIndex("out", "slim").digests()
+		}
+		for _, m := range manifests {
+			if d := parseDescriptor(t, h.pull("out", m).layers[0]).Digest; read["GET "+d] == 0 {
+				t.Errorf("%s: layer %s was not read back", platforms, d)
+			}
+		}
 	}
 }
 
