@@ -13,17 +13,19 @@ import (
 	"testing"
 )
 
-// TestInPlacePlatform replaces an index by the image of one platform: what is told to
-// be replaced, and may not move, is the index.
+// TestInPlacePlatform keeps a tag from losing platforms.
 func TestInPlacePlatform(t *testing.T) {
 	s, h := newSandbox(t), newHub(t)
 	amd := recipe{layers: appLayers}.build()
 	arm := recipe{layers: appLayers + " | arm=1", platform: "linux/arm64"}.build()
 	index := indexOf(amd.platformEntry(), arm.platformEntry())
 	source := h.pushIndex(index, "app", "1", amd, arm)
-	o := s.done("squash", "--in-place", "--platform", "linux/amd64", source, source)
+	s.fails(exitUsage, []string{"--in-place with --platform would take linux/arm64 from the tag"}, "squash", "--in-place", "--platform", "linux/amd64", source, source)
+	if got := h.pullIndex("app", "1"); string(got.raw) != string(index) {
+		t.Errorf("the tag is now %s", got.raw)
+	}
+	o := s.done("squash", "--in-place", "--platform", "linux/amd64", "--platform", "linux/arm64", source, source)
 	s.wantTexts(o, "note: the tag was "+sha256Of(index))
-	h.pull("app", "1").wantLayers(t, squashed)
 }
 
 // TestLayoutOverItself has a source without a name, or with a digest, that is the entry

@@ -449,7 +449,7 @@ func TestIndexSignature(t *testing.T) {
 	source := h.pushIndex(index, "app", "1", amd, arm, riscv)
 	h.push(recipe{layers: "sig=1"}.build(), "app", "sha256-"+hexOf(index)+".sig")
 	for _, flags := range []string{"--platform linux/amd64 --platform linux/arm64", "--annotation a=b"} {
-		s.fails(exitNotHeld, []string{"--attestations fail: 1 signature", " of " + sha256Of(index) + ` ("cosign signature")`},
+		s.fails(exitNotHeld, []string{"--attestations fail: 1 document", " of " + sha256Of(index) + ` ("cosign signature")`},
 			append(append([]string{"squash", "--attestations", "fail"}, strings.Fields(flags)...), source, h.ref("out:no"))...)
 	}
 	h.wantNone("out", "no")

@@ -27,11 +27,15 @@ func (s *Selection) subject(ctx context.Context, e entry) (v1.Hash, error) {
 	if e.node.kind == imageNode || e.node.absent || s.tree.store == nil {
 		return v1.Hash{}, nil
 	}
+	if subject, ok := s.subjects[e.Digest]; ok {
+		return subject, nil
+	}
 	raw, err := s.read(ctx, e.descriptor)
 	if err != nil {
 		return v1.Hash{}, err
 	}
-	return subjectOf(raw), nil
+	s.subjects[e.Digest] = subjectOf(raw)
+	return s.subjects[e.Digest], nil
 }
 
 // subjectOf returns the digest in a document's subject; zero if it has none.

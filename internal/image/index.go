@@ -46,13 +46,14 @@ type IndexRewrite struct {
 // are; attestations of images that changed are left out. A source without an
 // index gets one for several images.
 func (s *Selection) Rewrite(ctx context.Context, results []*Image, r IndexRewrite) (*Index, error) {
-	w := &indexRewriter{ctx: ctx, sel: s, how: r, copies: copies{}}
+	w := &indexRewriter{ctx: ctx, sel: s, how: r, copies: copies{}, indexes: map[*node]*document{}}
 	for _, img := range results {
 		complete, err := completeImage(ctx, img, types.OCIManifestSchema1)
 		if err != nil {
 			return nil, err
 		}
 		w.results = append(w.results, complete)
+		w.documents = append(w.documents, complete.document())
 	}
 	w.changed = s.changed(w.results)
 	var root *document
@@ -79,6 +80,10 @@ type indexRewriter struct {
 	changed []v1.Hash
 	notes   []string
 	copies  copies
+	// documents are those of results, indexes those of indexes below: each may be
+	// listed many times.
+	documents []*document
+	indexes   map[*node]*document
 }
 
 // index rewrites an index and those below it. Without an entry left it is nil.
@@ -162,14 +167,21 @@ func (w *indexRewriter) entry(e entry) (json.RawMessage, *document, error) {
 	switch e.node.kind {
 	case imageNode:
 		if i := w.sel.position(e.node); i >= 0 {
-			below := w.results[i].document()
+			below := w.documents[i]
 			value, err := w.replaced(e, below, w.how.DropBase || !keepsBase(w.sel.Images[i], w.results[i]))
 			return value, below, err
 		}
 	case indexNode:
-		below, err := w.index(e.node, false)
-		if below == nil || err != nil {
-			return nil, nil, err
+		below, known := w.indexes[e.node]
+		if !known {
+			var err error
+			if below, err = w.index(e.node, false); err != nil {
+				return nil, nil, err
+			}
+			w.indexes[e.node] = below
+		}
+		if below == nil {
+			return nil, nil, nil
 		}
 		value, err := w.replaced(e, below, w.how.DropBase)
 		return value, below, err
@@ -281,8 +293,8 @@ func dropBaseAnnotations(o *object) error {
 func (w *indexRewriter) made() (*document, error) {
 	out := &document{mediaType: ConvertIndexType(types.OCIImageIndex, w.results[0].MediaType)}
 	var entries []string
-	for _, img := range w.results {
-		below := img.document()
+	for i, img := range w.results {
+		below := w.documents[i]
 		out.children = append(out.children, below)
 		o := &object{container{open: '{', close: '}'}}
 		o.set("mediaType", quoteJSON(string(below.mediaType)))

@@ -92,7 +92,7 @@ func TestParseRefRefused(t *testing.T) {
 		{"existing directory", "folder", "names a directory", "write oci:folder"},
 		{"existing directory that may be a repository", "folder", "names a directory", "docker://folder for a registry"},
 		{"URL", "https://r.example.com/a:1", "is a URL", "docker://r.example.com/a:1"},
-		{"upper case", "App", `"App" is not a registry reference`, "NAME"},
+		{"upper case", "App", `"App" is not a registry reference`, "lower case"},
 		{"bad digest", "a@sha256:12", "is not a registry reference", "DIGEST"},
 		{"nothing after docker://", "docker://", "is not a registry reference", "NAME"},
 		{"line feed", "a\nb", `"a\nb" is not a registry reference`, "NAME"},

@@ -25,8 +25,10 @@ type Selection struct {
 	// chosen are the nodes of Images.
 	chosen []*node
 	// only tells that platforms were selected, so that the others are left out.
-	only    bool
-	catalog *catalog
+	only bool
+	// subjects are those of documents that were read.
+	subjects map[v1.Hash]v1.Hash
+	catalog  *catalog
 }
 
 // Select returns the images of platforms, OS/ARCH[/VARIANT] each, or without
@@ -37,7 +39,7 @@ func (s *Source) Select(ctx context.Context, platforms []string) (*Selection, er
 	if err != nil {
 		return nil, err
 	}
-	sel := &Selection{source: s, tree: t, only: len(platforms) > 0}
+	sel := &Selection{source: s, tree: t, only: len(platforms) > 0, subjects: map[v1.Hash]v1.Hash{}}
 	if len(t.roots) == 1 && t.roots[0].node.kind == indexNode && len(platforms) != 1 {
 		sel.root = t.roots[0].node
 	}
@@ -201,8 +203,7 @@ func (s *Selection) IsEntry(source, target Ref) bool {
 	if source.Transport != OCI || target.Transport != OCI || len(s.tree.roots) != 1 {
 		return false
 	}
-	entry := s.tree.roots[0].Annotations[refNameAnnotation]
-	same := entry != "" && entry == target.Name
+	same := s.tree.roots[0].Annotations[refNameAnnotation] == target.Name
 	target.Name = source.Name
 	return same && SameFile(source, target)
 }
