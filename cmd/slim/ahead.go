@@ -11,10 +11,11 @@ import (
 // uploads sends blobs to the target's registry while other images are worked on. It
 // names nothing there.
 type uploads struct {
-	o      *squashOptions
-	group  *errgroup.Group
+	o     *squashOptions
+	group errgroup.Group
+	// ctx ends with the failure of an upload.
 	ctx    context.Context
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	parent context.Context
 	pushed image.Pushed
 }
@@ -26,8 +27,7 @@ func newUploads(ctx context.Context, o *squashOptions) *uploads {
 		return nil
 	}
 	u := &uploads{o: o, parent: ctx}
-	u.ctx, u.cancel = context.WithCancel(ctx)
-	u.group, u.ctx = errgroup.WithContext(u.ctx)
+	u.ctx, u.cancel = context.WithCancelCause(ctx)
 	return u
 }
 
@@ -38,7 +38,13 @@ func (u *uploads) add(layers []image.Layer) {
 	}
 	opts := u.o.imageOptions(nil)
 	opts.Pushed = &u.pushed
-	u.group.Go(func() error { return image.Upload(u.ctx, u.o.target, layers, opts) })
+	u.group.Go(func() error {
+		err := image.Upload(u.ctx, u.o.target, layers, opts)
+		if err != nil {
+			u.cancel(err)
+		}
+		return err
+	})
 }
 
 // context ends with ctx, and as soon as an upload fails: a target that refuses is no
@@ -69,7 +75,7 @@ func (u *uploads) wait() (*image.Pushed, error) {
 // stop ends what is still going on.
 func (u *uploads) stop() {
 	if u != nil {
-		u.cancel()
+		u.cancel(nil)
 		_ = u.group.Wait()
 	}
 }

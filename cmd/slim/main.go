@@ -46,7 +46,7 @@ var commands = []command{
 
 // memoryLimit makes the garbage collector work harder long before 256 MB; it is
 // soft, and GOMEMLIMIT overrides it.
-const memoryLimit = 160 << 20
+const memoryLimit = 192 << 20
 
 // run runs a command and returns the exit code of the process.
 func run(args []string, s stdio) int {

@@ -127,6 +127,9 @@ func (s *stage) opener(open openFunc) openFunc {
 
 // writing shows how a changeset is written.
 func (p *progress) writing(c *flatten.Changeset) *stage {
+	if p.plain == nil && p.bars == nil {
+		return &stage{}
+	}
 	var total int64
 	for it := range c.Items() {
 		if it.Kind == flatten.File {

@@ -49,36 +49,35 @@ func (p *proof) check(ctx context.Context, back *image.Image) error {
 		return fmt.Errorf("reading back: %w", nameLayer(back, err))
 	}
 	defer layers.Close()
-	files, err := flatten.Replay(entriesOf(layers), p.kept)
+	files, err := p.replay(back, layers)
 	if err != nil {
-		return notHeld("%v", nameLayer(back, err))
-	}
-	if err := p.promises(layers, files.Base); err != nil {
 		return err
 	}
-	return sameFiles(flatten.Compare(p.files.Final, files.Final, flatten.CompareOptions{ContentA: p.layers.Sum}))
+	return sameFiles(flatten.Compare(p.files.Final, files, flatten.CompareOptions{ContentA: p.layers.Sum}))
 }
 
-// promises checks each written layer against what lies below it.
-func (p *proof) promises(layers *layer.Set, below *flatten.Tree) error {
-	all := entriesOf(layers)
-	for i := len(all) - p.written; i < len(all); i++ {
-		if err := flatten.CheckLayer(below, all[i]); err != nil {
-			return notHeld("the written layer %d: %v", i+1, err)
-		}
-		if i == len(all)-1 {
-			break
-		}
-		if below == nil {
-			below = flatten.NewTree()
-		}
-		above, err := flatten.ReplayAbove(below, all[i:i+1], i)
-		if err != nil {
-			return notHeld("%v", err)
-		}
-		below = above.Final
+// replay returns the filesystem of the image that was read back, and checks each
+// written layer against what lies below it. The kept layers, whose diffIDs were
+// verified to be the source's, need not be replayed again.
+func (p *proof) replay(back *image.Image, layers *layer.Set) (*flatten.Tree, error) {
+	tree := p.files.Base
+	if tree == nil {
+		tree = flatten.NewTree()
 	}
-	return nil
+	all := entriesOf(layers)
+	for i := p.kept; i < len(all); i++ {
+		if i >= len(all)-p.written {
+			if err := flatten.CheckLayer(tree, all[i]); err != nil {
+				return nil, notHeld("the written layer %d: %v", i+1, err)
+			}
+		}
+		above, err := flatten.ReplayAbove(tree, all[i:i+1], i)
+		if err != nil {
+			return nil, notHeld("%v", nameLayer(back, err))
+		}
+		tree = above.Final
+	}
+	return tree, nil
 }
 
 func notHeld(format string, args ...any) error {

@@ -134,6 +134,10 @@ func (w *work) add(result *image.Image, check *proof) {
 	} else {
 		check.layers.Close()
 	}
+	if !w.o.verify {
+		// Nothing is proved, so the trees need not stay.
+		check.source, check.files = nil, nil
+	}
 }
 
 // isShared reports whether an image that is still to be read has a layer of the

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -17,7 +18,7 @@ func CheckLayer(base *Tree, entries iter.Seq2[Entry, error]) error {
 	if err != nil {
 		return err
 	}
-	c := &layerCheck{base: rootOf(base), targets: targets, seen: map[string]Entry{}}
+	c := &layerCheck{base: rootOf(base), targets: targets}
 	for e, err := range entries {
 		if err == nil {
 			err = c.entry(e)
@@ -29,41 +30,58 @@ func CheckLayer(base *Tree, entries iter.Seq2[Entry, error]) error {
 	return nil
 }
 
-func linkTargets(entries iter.Seq2[Entry, error]) (map[string]bool, error) {
-	targets := map[string]bool{}
+// targetTree holds what the hardlinks of a layer point to, as files; at is the kind
+// that it has, once its entry was read.
+type targetTree struct{ *upper }
+
+// named returns a target, nil for a path that is none.
+func (t targetTree) named(p string) *node {
+	if len(t.children(t.root)) == 0 {
+		return nil
+	}
+	n, err := t.lookup(p)
+	if err != nil || n == 0 || t.isDir(n) {
+		return nil
+	}
+	return t.node(n)
+}
+
+func linkTargets(entries iter.Seq2[Entry, error]) (targetTree, error) {
+	t := targetTree{newUpper(0, NewTree(), nil, &report{})}
 	for e, err := range entries {
 		if err != nil {
-			return nil, err
+			return t, err
 		}
-		if e.Kind == Hardlink {
-			targets[e.Link] = true
+		if e.Kind != Hardlink || t.named(e.Link) != nil {
+			continue
+		}
+		if err := t.put(e.Link, number(t.nodes.add(node{layer: -1}))); err != nil {
+			return t, fmt.Errorf("entry %q: %w", e.Path, err)
 		}
 	}
-	return targets, nil
+	return t, nil
 }
 
 // openDir is a directory whose entries are being read.
 type openDir struct {
 	// prefix is its path with a trailing slash, "" for the root.
 	prefix string
-	// base is what the base has there, nil if nothing or no directory.
-	base *Inode
-	// lastMark and last are the names before, for the order.
-	lastMark, last string
-	marked         map[string]bool
+	// base is what the base has there, of the number 0 if nothing or no directory.
+	base spot
+	// last is the name of the child before, marked are the whiteouts, in order.
+	last   string
+	marked []string
 }
 
 type layerCheck struct {
-	base    *Inode
-	targets map[string]bool
-	// seen holds the targets of hardlinks that were read.
-	seen  map[string]Entry
-	stack []openDir
+	base    spot
+	targets targetTree
+	stack   []openDir
 }
 
 func (c *layerCheck) entry(e Entry) error {
 	if c.stack == nil {
-		c.stack = []openDir{{base: c.base, marked: map[string]bool{}}}
+		c.stack = []openDir{{base: c.base}}
 		if e.Path == "" && e.Kind == Dir {
 			return nil
 		}
@@ -86,11 +104,11 @@ func (c *layerCheck) entry(e Entry) error {
 		return err
 	}
 	if e.Kind == Dir {
-		lower := d.base.child(name)
-		if !isDir(lower) {
-			lower = nil
+		lower := d.base.to(d.base.child(d.base.number, name))
+		if !lower.dir() {
+			lower.number = 0
 		}
-		c.stack = append(c.stack, openDir{prefix: e.Path + "/", base: lower, marked: map[string]bool{}})
+		c.stack = append(c.stack, openDir{prefix: e.Path + "/", base: lower})
 	}
 	return c.link(e)
 }
@@ -99,13 +117,13 @@ func (d *openDir) mark(name string) error {
 	switch {
 	case d.last != "":
 		return errors.New("whiteout after a child of its directory")
-	case name <= d.lastMark:
+	case len(d.marked) > 0 && name <= d.marked[len(d.marked)-1]:
 		return errors.New("whiteout out of order")
-	case d.base.child(name) == nil:
+	case d.base.child(d.base.number, name) == 0:
 		return errors.New("whiteout of what the base does not have")
 	}
-	d.lastMark = name
-	d.marked[name] = true
+	// A part of the path would keep all of it.
+	d.marked = append(d.marked, strings.Clone(name))
 	return nil
 }
 
@@ -114,26 +132,30 @@ func (d *openDir) child(name string) error {
 		return errors.New("entry out of order")
 	}
 	d.last = name
-	if d.marked[name] {
+	if _, ok := slices.BinarySearch(d.marked, name); ok {
 		return errors.New("entry beside its whiteout")
 	}
 	return nil
 }
 
+// link checks a hardlink against its target, and notes the target of others.
 func (c *layerCheck) link(e Entry) error {
-	if c.targets[e.Path] {
-		c.seen[e.Path] = e
+	t := c.targets
+	if n := t.named(e.Path); n != nil {
+		n.describe(t.attrs.number(e.Attr), e.Sec, e.Nsec, 0, e.Ordinal)
+		n.at = int64(e.Kind)
 	}
 	if e.Kind != Hardlink {
 		return nil
 	}
-	t, ok := c.seen[e.Link]
-	switch {
-	case !ok:
+	n := t.named(e.Link)
+	if n == nil || !n.explicit() {
 		return fmt.Errorf("hardlink before its target %q", e.Link)
-	case t.Kind == Hardlink || t.Kind == Dir:
-		return fmt.Errorf("hardlink to the %s %q", t.Kind, e.Link)
-	case !t.Attr.sameHeader(e.Attr) || t.Sec != e.Sec || t.Nsec != e.Nsec:
+	}
+	switch kind := Kind(n.at); {
+	case kind == Hardlink || kind == Dir:
+		return fmt.Errorf("hardlink to the %s %q", kind, e.Link)
+	case !t.attrs.at(n.attr).sameHeader(e.Attr) || n.sec != e.Sec || n.nsec != e.Nsec:
 		return fmt.Errorf("hardlink header differs from that of %q", e.Link)
 	}
 	return nil

@@ -1,10 +1,9 @@
 package flatten
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
-	"maps"
-	"slices"
 	"strings"
 )
 
@@ -65,9 +64,11 @@ type CompareOptions struct {
 // siblings in byte order. An error ends it.
 func Compare(a, b *Tree, o CompareOptions) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
-		c := &comparer{o: o, a: a.linkCounts(), b: b.linkCounts(), pairs: map[*Inode]*Inode{}, back: map[*Inode]*Inode{}, yield: yield}
-		if c.both("", a.root, b.root) {
-			c.dirs("", a.root, b.root)
+		c := &comparer{o: o, a: a.linkCounts(), b: b.linkCounts(), yield: yield}
+		if c.both("", rootOf(a), rootOf(b)) && c.dirs("", rootOf(a), rootOf(b)) {
+			if err := cmp.Or(a.err, b.err); err != nil {
+				yield(Change{}, err)
+			}
 		}
 	}
 }
@@ -75,25 +76,24 @@ func Compare(a, b *Tree, o CompareOptions) iter.Seq2[Change, error] {
 type comparer struct {
 	o CompareOptions
 	// a and b count the names of inodes that have several.
-	a, b map[*Inode]int
+	a, b column[int32]
 	// pairs and back hold which inode the other tree has under the first common
 	// name of one.
-	pairs, back map[*Inode]*Inode
+	pairs, back column[number]
 	yield       func(Change, error) bool
 }
 
-// dirs compares what is in two directories, of which one may be nil.
-func (c *comparer) dirs(prefix string, a, b *Inode) bool {
-	for _, name := range unionNames(a, b) {
-		p, ca, cb := prefix+name, a.child(name), b.child(name)
-		ok := true
-		if ca == nil || cb == nil {
-			ok = c.ignored(p) || c.yield(Change{Path: p, A: ca, B: cb}, nil)
+// dirs compares what is in two directories, of which one may be none.
+func (c *comparer) dirs(prefix string, a, b spot) bool {
+	for p := range pairs(a, b) {
+		full, ok := prefix+p.name, true
+		if p.a.number == 0 || p.b.number == 0 {
+			ok = c.ignored(full) || c.yield(change(full, p.a, p.b), nil)
 		} else {
-			ok = c.both(p, ca, cb)
+			ok = c.both(full, p.a, p.b)
 		}
-		if ok && (isDir(ca) || isDir(cb)) {
-			ok = c.dirs(p+"/", ca, cb)
+		if ok && (p.a.dir() || p.b.dir()) {
+			ok = c.dirs(full+"/", p.a, p.b)
 		}
 		if !ok {
 			return false
@@ -102,40 +102,38 @@ func (c *comparer) dirs(prefix string, a, b *Inode) bool {
 	return true
 }
 
-func isDir(n *Inode) bool { return n != nil && n.Kind == Dir }
-
-func unionNames(a, b *Inode) []string {
-	names := map[string]bool{}
-	for _, n := range []*Inode{a, b} {
-		if isDir(n) {
-			for name := range n.children.names {
-				names[name] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(names))
+func change(p string, a, b spot) Change {
+	return Change{Path: p, A: a.inode(a.number), B: b.inode(b.number)}
 }
 
 func (c *comparer) ignored(p string) bool { return c.o.IgnorePath != nil && c.o.IgnorePath(p) }
 
 // both compares the inodes of a name that both trees have.
-func (c *comparer) both(p string, a, b *Inode) bool {
+func (c *comparer) both(p string, a, b spot) bool {
 	if c.ignored(p) {
 		return true
 	}
-	details := c.headers(a, b)
-	if a.Kind == b.Kind {
-		if !c.o.Ignore[FieldContent] && a.Kind == File && a.Size == b.Size && a.Size > 0 && a != b {
+	var details []Detail
+	if !sameHeader(a, b) {
+		details = c.headers(a.inode(a.number), b.inode(b.number))
+	}
+	if x, y := a.get(), b.get(); x.kind == y.kind {
+		if !c.o.Ignore[FieldContent] && x.bytes() == y.bytes() && x.bytes() > 0 && a != b {
 			d, err := c.content(a, b)
 			if err != nil {
-				c.yield(Change{Path: p, A: a, B: b}, fmt.Errorf("comparing %q: %w", p, err))
+				c.yield(change(p, a, b), fmt.Errorf("comparing %q: %w", p, err))
 				return false
 			}
 			details = append(details, d...)
 		}
 		details = append(details, c.groups(a, b)...)
 	}
-	return len(details) == 0 || c.yield(Change{Path: p, A: a, B: b, Details: details}, nil)
+	if len(details) == 0 {
+		return true
+	}
+	ch := change(p, a, b)
+	ch.Details = details
+	return c.yield(ch, nil)
 }
 
 // headers compares what the entries of two inodes say.
@@ -184,12 +182,12 @@ func records(n *Inode) string {
 	return strings.Join(parts, " ")
 }
 
-func (c *comparer) content(a, b *Inode) ([]Detail, error) {
-	x, err := sumOf(a, c.o.ContentA)
+func (c *comparer) content(a, b spot) ([]Detail, error) {
+	x, err := a.hash(c.o.ContentA)
 	if err != nil {
 		return nil, err
 	}
-	y, err := sumOf(b, c.o.ContentB)
+	y, err := b.hash(c.o.ContentB)
 	if err != nil || x == y {
 		return nil, err
 	}
@@ -197,18 +195,14 @@ func (c *comparer) content(a, b *Inode) ([]Detail, error) {
 }
 
 // groups compares link groups: the same names must share an inode in both trees.
-func (c *comparer) groups(a, b *Inode) []Detail {
-	if a.Kind == Dir || c.o.Ignore[FieldHardlinks] || !a.linked && !b.linked {
+func (c *comparer) groups(a, b spot) []Detail {
+	if a.dir() || c.o.Ignore[FieldHardlinks] || !a.get().isLinked() && !b.get().isLinked() {
 		return nil
 	}
-	if c.pairs[a] == nil {
-		c.pairs[a] = b
-	}
-	if c.back[b] == nil {
-		c.back[b] = a
-	}
-	na, nb := max(c.a[a], 1), max(c.b[b], 1)
-	if na == nb && c.pairs[a] == b && c.back[b] == a {
+	pair, back := c.pairs.at(a.number), c.back.at(b.number)
+	*pair, *back = cmp.Or(*pair, b.number), cmp.Or(*back, a.number)
+	na, nb := max(c.a.get(a.number), 1), max(c.b.get(b.number), 1)
+	if na == nb && *pair == b.number && *back == a.number {
 		return nil
 	}
 	d := Detail{FieldHardlinks, nameCount(na), nameCount(nb)}
@@ -218,7 +212,7 @@ func (c *comparer) groups(a, b *Inode) []Detail {
 	return []Detail{d}
 }
 
-func nameCount(n int) string {
+func nameCount(n int32) string {
 	if n == 1 {
 		return "1 name"
 	}

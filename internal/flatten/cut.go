@@ -34,7 +34,7 @@ type splitItem struct {
 }
 
 type splitDir struct {
-	inode *Inode
+	number number
 	// size is that of the directory, path that with all its parents.
 	size, path    int64
 	parent, depth int32
@@ -44,7 +44,7 @@ type splitDir struct {
 }
 
 func readSplitter(c *Changeset, o SplitOptions) *splitter {
-	r := splitReader{s: &splitter{o: o, links: map[int32][]int32{}}, first: map[*Inode]int32{}}
+	r := splitReader{s: &splitter{o: o, links: map[int32][]int32{}}}
 	for it := range c.Items() {
 		for len(r.open) > 0 && !strings.HasPrefix(it.Path, r.open[len(r.open)-1].prefix) {
 			r.open = r.open[:len(r.open)-1]
@@ -59,7 +59,7 @@ func readSplitter(c *Changeset, o SplitOptions) *splitter {
 type splitReader struct {
 	s *splitter
 	// first holds the first items of the link groups.
-	first map[*Inode]int32
+	first column[int32]
 	open  []openSpan
 }
 
@@ -84,13 +84,13 @@ func (r *splitReader) item(it Item) {
 		n = r.enter(it, n)
 	}
 	if it.Kind == Hardlink {
-		first := r.first[it.Inode]
+		first := r.first.get(it.Inode.number)
 		s.links[first] = append(s.links[first], i)
 	} else {
 		s.units = append(s.units, i)
 	}
-	if it.Inode != nil && it.Inode.linked && it.Kind != Hardlink {
-		r.first[it.Inode] = i
+	if it.Inode != nil && it.Inode.node.isLinked() && it.Kind != Hardlink {
+		*r.first.at(it.Inode.number) = i
 	}
 	s.items = append(s.items, n)
 }
@@ -98,7 +98,7 @@ func (r *splitReader) item(it Item) {
 // enter opens a directory and returns its item, without the size.
 func (r *splitReader) enter(it Item, n splitItem) splitItem {
 	s := r.s
-	d := splitDir{inode: it.Inode, size: n.size, path: n.size, parent: n.dir, hash: n.hash}
+	d := splitDir{number: it.Inode.number, size: n.size, path: n.size, parent: n.dir, hash: n.hash}
 	if d.parent >= 0 {
 		d.depth = s.dirs[d.parent].depth + 1
 		d.path += s.dirs[d.parent].path

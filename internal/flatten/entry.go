@@ -121,6 +121,9 @@ type Entry struct {
 	// Link is the target: of a Symlink as it is stored, of a Hardlink as a
 	// canonical path.
 	Link string
+	// LinkAgain, where set, returns the Link of a Symlink once more, so that the
+	// tree need not hold it. It must do so as long as the tree is used.
+	LinkAgain func() (string, error)
 	// Sum is set where content is known by its hash only (kept base layers).
 	Sum *Sum
 }

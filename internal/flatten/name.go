@@ -18,14 +18,6 @@ const (
 // aufsNames are what AUFS keeps for itself in the root.
 var aufsNames = []string{".wh..wh.aufs", ".wh..wh.orph", ".wh..wh.plnk"}
 
-// Bounds on names: what Linux itself can hold (PATH_MAX, NAME_MAX), and a depth
-// that no real tree comes near.
-const (
-	MaxPath  = 4096
-	MaxName  = 255
-	MaxDepth = 1024
-)
-
 // CleanPath returns the canonical form of a name in a layer: relative, without
 // "." and ".." components, the root as "". A name that leads out of the root,
 // holds a NUL byte or is longer than Linux allows is an error.

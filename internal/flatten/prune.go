@@ -22,7 +22,8 @@ type Verdict struct {
 
 // PruneOptions tells what to remove.
 type PruneOptions struct {
-	// Match judges a path, nil removes nothing; exists reports whether a path will stay in it.
+	// Match judges a path, nil removes nothing; exists reports whether a path will stay
+	// in it. The inode is good until Match returns.
 	Match func(path string, n *Inode, exists func(string) bool) Verdict
 	// Base is the filesystem of kept layers, nil for none. What is unchanged
 	// from it stays unless HideBase is set: a whiteout saves no bytes.
@@ -65,14 +66,17 @@ func (t *Tree) Prune(o PruneOptions) (*Pruned, error) {
 		return &Pruned{}, nil
 	}
 	p := &pruner{
-		t: t, o: o, res: &Pruned{}, ids: map[Verdict]int{},
-		links: t.linkCounts(), savings: map[string]*RuleSaving{}, inBase: map[*Inode]bool{},
+		t: t, o: o, res: &Pruned{}, ids: map[Verdict]uint32{},
+		links: t.linkCounts(), savings: map[string]*RuleSaving{}, matched: map[number][]uint32{},
 	}
-	if err := p.match(t.root, rootOf(o.Base), ""); err != nil {
+	if err := p.match(rootOf(t), rootOf(o.Base), ""); err != nil {
 		return nil, err
 	}
 	for changed := true; changed; {
-		changed = p.spare(t.root, []*Inode{t.root}, "")
+		changed = p.spare(t.root, []number{t.root})
+	}
+	if t.err != nil {
+		return nil, t.err
 	}
 	t.root = p.remove(t.root, "")
 	for _, name := range slices.Sorted(maps.Keys(p.savings)) {
@@ -81,66 +85,65 @@ func (t *Tree) Prune(o PruneOptions) (*Pruned, error) {
 	return p.res, nil
 }
 
-func rootOf(t *Tree) *Inode {
-	if t == nil {
-		return nil
-	}
-	return t.root
-}
-
 type pruner struct {
 	t   *Tree
 	o   PruneOptions
 	res *Pruned
-	// verdicts are kept once; matched names in the tree hold their index.
+	// verdicts are kept once, counted from 1; matched holds, for directories with
+	// names that rules want to remove, the verdict on every child, 0 for none.
 	verdicts []Verdict
-	ids      map[Verdict]int
-	links    map[*Inode]int
+	ids      map[Verdict]uint32
+	matched  map[number][]uint32
+	links    column[int32]
 	savings  map[string]*RuleSaving
 	// inBase holds the linked inodes already counted as junk of the base.
-	inBase map[*Inode]bool
+	inBase numbers
+	// judged is what Match is asked about.
+	judged Inode
 }
 
 // match notes in every directory which of its names the rules want to remove.
-func (p *pruner) match(dir, base *Inode, prefix string) error {
-	dir.children.matched = nil
-	for _, name := range dir.sorted() {
-		c, b, full := dir.children.names[name], base.child(name), prefix+name
-		if c.Kind == Dir {
-			if err := p.match(c, b, full+"/"); err != nil {
+func (p *pruner) match(dir, base spot, prefix string) error {
+	for c := range pairs(dir, base) {
+		if c.a.number == 0 {
+			continue
+		}
+		full := prefix + c.name
+		if c.a.dir() {
+			if err := p.match(c.a, c.b, full+"/"); err != nil {
 				return err
 			}
 		}
-		v := p.o.Match(full, c, p.exists)
-		if v.Rule == "" || c.Kind == Dir && !v.User {
+		p.judged = c.a.view(c.a.number)
+		v := p.o.Match(full, &p.judged, p.exists)
+		if v.Rule == "" || c.a.dir() && !v.User {
 			continue
 		}
-		if b != nil {
-			same, err := sameInode(b, c, p.o.Content)
-			if err != nil {
-				return fmt.Errorf("comparing %q with the base: %w", full, err)
-			}
-			if same && !p.o.HideBase {
-				p.leaveInBase(c)
-				continue
-			}
-			v.hidden = same
+		same, err := sameInode(c.b, c.a, p.o.Content)
+		if err != nil {
+			return fmt.Errorf("comparing %q with the base: %w", full, err)
 		}
-		p.note(dir, name, v)
+		if same && !p.o.HideBase {
+			p.leaveInBase(c.a.number)
+			continue
+		}
+		v.hidden = same
+		p.note(dir.number, c.at, v)
 	}
 	return nil
 }
 
-func (p *pruner) leaveInBase(c *Inode) {
-	if c.Kind == Dir {
+func (p *pruner) leaveInBase(i number) {
+	n := p.t.node(i)
+	if n.kind == Dir {
 		return
 	}
 	p.res.BaseNames++
-	if !p.inBase[c] {
-		p.res.BaseBytes += c.Size
+	if !p.inBase.has(i) {
+		p.res.BaseBytes += n.bytes()
 	}
-	if c.linked {
-		p.inBase[c] = true
+	if n.isLinked() {
+		p.inBase.add(i)
 	}
 }
 
@@ -150,39 +153,58 @@ func (p *pruner) exists(path string) bool {
 	return n != nil && p.o.Match(path, n, nil).Rule == ""
 }
 
-func (p *pruner) note(dir *Inode, name string, v Verdict) {
+func (p *pruner) note(dir number, at int, v Verdict) {
 	id, ok := p.ids[v]
 	if !ok {
-		id = len(p.verdicts)
-		p.verdicts, p.ids[v] = append(p.verdicts, v), id
+		p.verdicts = append(p.verdicts, v)
+		id = uint32(len(p.verdicts))
+		p.ids[v] = id
 	}
-	if dir.children.matched == nil {
-		dir.children.matched = map[string]int{}
+	if p.matched[dir] == nil {
+		p.matched[dir] = make([]uint32, len(p.t.children(dir)))
 	}
-	dir.children.matched[name] = id
+	p.matched[dir][at] = id
+}
+
+// verdict returns the verdict on a child, nil if it stays.
+func (p *pruner) verdict(dir number, at int) *Verdict {
+	if m := p.matched[dir]; m != nil && m[at] > 0 {
+		return &p.verdicts[m[at]-1]
+	}
+	return nil
+}
+
+// named returns the child of a name, 0 for none, with its place and the verdict.
+func (p *pruner) named(dir number, name string) (n number, at int, v *Verdict) {
+	list := p.t.children(dir)
+	at, ok := p.t.search(list, name)
+	if !ok {
+		return 0, at, nil
+	}
+	return list[at].node, at, p.verdict(dir, at)
 }
 
 // spare takes back what a preset matched and a symlink that stays goes through or
 // leads to, and links that still lead somewhere that stays. It reports whether
 // anything changed.
-func (p *pruner) spare(dir *Inode, chain []*Inode, prefix string) (changed bool) {
-	for _, name := range dir.sorted() {
-		c := dir.children.names[name]
-		if c.Kind == Dir && p.spare(c, append(slices.Clip(chain), c), prefix+name+"/") {
+func (p *pruner) spare(dir number, chain []number) (changed bool) {
+	for at, c := range p.t.children(dir) {
+		n := p.t.node(c.node)
+		if n.kind == Dir && p.spare(c.node, append(slices.Clip(chain), c.node)) {
 			changed = true
 		}
-		if c.Kind != Symlink {
+		if n.kind != Symlink {
 			continue
 		}
-		id, matched := dir.children.matched[name]
-		if matched && (p.verdicts[id].User || !p.leadsToStay(chain, c)) {
+		v := p.verdict(dir, at)
+		if v != nil && (v.User || !p.leadsToStay(chain, c.node)) {
 			continue
 		}
-		if matched {
-			p.unmatch(dir, name)
+		if v != nil {
+			p.unmatch(dir, at)
 			changed = true
 		}
-		if p.spareTargets(chain, c) {
+		if p.spareTargets(chain, c.node) {
 			changed = true
 		}
 	}
@@ -191,25 +213,27 @@ func (p *pruner) spare(dir *Inode, chain []*Inode, prefix string) (changed bool)
 
 // leadsToStay reports whether a link ends at something that no rule removes. A
 // link on the way that a preset matched ends there too, and is judged alike.
-func (p *pruner) leadsToStay(chain []*Inode, link *Inode) bool {
+func (p *pruner) leadsToStay(chain []number, link number) bool {
 	broken, endMatched := false, false
-	w := walker{root: p.t.root, visit: func(d *Inode, name string) {
-		id, gone := d.children.matched[name]
-		c := d.children.names[name]
-		endMatched = gone
-		broken = broken || gone && c != nil && c.Kind != Dir && (c.Kind != Symlink || p.verdicts[id].User)
+	w := walker{store: p.t.store, root: p.t.root, visit: func(d number, name string) {
+		c, _, v := p.named(d, name)
+		endMatched = v != nil
+		if v != nil {
+			kind := p.t.node(c).kind
+			broken = broken || kind != Dir && (kind != Symlink || v.User)
+		}
 	}}
 	end, err := w.follow(chain, link)
-	if err != nil || end == nil || broken {
+	if err != nil || end == 0 || broken {
 		return false
 	}
-	return end.Kind != Dir || !endMatched || end.holdsUnmatched()
+	return !p.t.isDir(end) || !endMatched || p.holdsUnmatched(end)
 }
 
 // holdsUnmatched reports whether anything in or below a directory stays.
-func (n *Inode) holdsUnmatched() bool {
-	for name, c := range n.children.names {
-		if _, gone := n.children.matched[name]; !gone || c.Kind == Dir && c.holdsUnmatched() {
+func (p *pruner) holdsUnmatched(dir number) bool {
+	for at, c := range p.t.children(dir) {
+		if p.verdict(dir, at) == nil || p.holdsUnmatched(c.node) {
 			return true
 		}
 	}
@@ -217,10 +241,10 @@ func (n *Inode) holdsUnmatched() bool {
 }
 
 // spareTargets takes back the presets' matches that a link resolves to or through.
-func (p *pruner) spareTargets(chain []*Inode, link *Inode) (changed bool) {
-	w := walker{root: p.t.root, visit: func(d *Inode, name string) {
-		if id, ok := d.children.matched[name]; ok && !p.verdicts[id].User {
-			p.unmatch(d, name)
+func (p *pruner) spareTargets(chain []number, link number) (changed bool) {
+	w := walker{store: p.t.store, root: p.t.root, visit: func(d number, name string) {
+		if _, at, v := p.named(d, name); v != nil && !v.User {
+			p.unmatch(d, at)
 			changed = true
 		}
 	}}
@@ -229,66 +253,57 @@ func (p *pruner) spareTargets(chain []*Inode, link *Inode) (changed bool) {
 	return changed
 }
 
-func (p *pruner) unmatch(d *Inode, name string) {
-	delete(d.children.matched, name)
+func (p *pruner) unmatch(dir number, at int) {
+	p.matched[dir][at] = 0
 	p.res.Spared++
 }
 
 // remove takes the matched names out of a directory and of all below it.
-func (p *pruner) remove(dir *Inode, prefix string) *Inode {
-	matched := dir.children.matched
-	dir.children.matched = nil
-	for _, name := range dir.sorted() {
-		c := dir.children.names[name]
-		if c.Kind == Dir {
-			if n := p.remove(c, prefix+name+"/"); n != c {
-				dir = p.t.own(dir)
-				dir.children.names[name] = n
-				c = n
-			}
+func (p *pruner) remove(dir number, prefix string) number {
+	list, changed := p.t.children(dir), false
+	left := make([]child, 0, len(list))
+	for at, c := range list {
+		name := p.t.name(c)
+		if p.t.isDir(c.node) {
+			n := p.remove(c.node, prefix+name+"/")
+			changed = changed || n != c.node
+			c.node = n
 		}
-		id, ok := matched[name]
-		if !ok || c.Kind == Dir && len(c.children.names) > 0 {
+		if v := p.verdict(dir, at); v != nil && len(p.t.children(c.node)) == 0 {
+			p.count(v, prefix, name, c.node)
+			changed = true
 			continue
 		}
-		dir = p.t.own(dir)
-		delete(dir.children.names, name)
-		p.count(p.verdicts[id], prefix+name, c)
+		left = append(left, c)
 	}
-	return dir
+	if !changed {
+		return dir
+	}
+	return p.t.withChildren(dir, left)
 }
 
-func (p *pruner) count(v Verdict, full string, n *Inode) {
+// count adds up what is gone with a name.
+func (p *pruner) count(v *Verdict, prefix, name string, i number) {
+	n := p.t.node(i)
 	s := p.savings[v.Rule]
 	if s == nil {
 		s = &RuleSaving{Rule: v.Rule}
 		p.savings[v.Rule] = s
 	}
 	s.Names++
-	left := 0
-	if n.linked {
-		p.links[n]--
-		left = p.links[n]
+	left := int32(0)
+	if n.isLinked() {
+		*p.links.at(i)--
+		left = p.links.get(i)
 	}
 	switch {
 	case v.hidden:
 		p.res.HiddenNames++
-		p.res.HiddenBytes += n.Size
+		p.res.HiddenBytes += n.bytes()
 	case left == 0:
-		s.Bytes += n.Size
+		s.Bytes += n.bytes()
 	}
 	if v.Guarded != "" && len(p.res.Guarded) < maxWarnings {
-		p.res.Guarded = append(p.res.Guarded, Warning{Layer: -1, Path: full, Text: v.Guarded})
+		p.res.Guarded = append(p.res.Guarded, Warning{Layer: -1, Path: prefix + name, Text: v.Guarded})
 	}
-}
-
-// linkCounts returns how many names every inode has that ever had a hardlink.
-func (t *Tree) linkCounts() map[*Inode]int {
-	counts := map[*Inode]int{}
-	for _, n := range t.All() {
-		if n.linked {
-			counts[n]++
-		}
-	}
-	return counts
 }

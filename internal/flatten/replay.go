@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 )
 
@@ -69,15 +70,25 @@ type report struct {
 	warnings []Warning
 	unlisted int
 	names    int
+	// text counts bytes of names and targets.
+	text int
 }
 
-func (r *report) duplicate()   { r.stats.Duplicates++ }
-func (r *report) hide(n int)   { r.stats.Hides += n }
-func (r *report) count() error { return checkNames(&r.names) }
+func (r *report) duplicate() { r.stats.Duplicates++ }
+func (r *report) hide(n int) { r.stats.Hides += n }
 
-func checkNames(n *int) error {
-	if *n++; *n > MaxNames {
+// count bounds the names that the layers create.
+func (r *report) count() error {
+	if r.names++; r.names > MaxNames {
 		return fmt.Errorf("the layers create more than %d names", MaxNames)
+	}
+	return nil
+}
+
+// hold bounds the text that the trees hold.
+func (r *report) hold(n int) error {
+	if r.text += n; r.text > MaxText {
+		return fmt.Errorf("the names and symlink targets of the layers take more than %d MiB", MaxText>>20)
 	}
 	return nil
 }
@@ -104,17 +115,24 @@ func ReplayAbove(base *Tree, layers []iter.Seq2[Entry, error], kept int) (*Repla
 
 // replay folds layers, of which the first has the number first, onto a tree.
 func replay(tree *Tree, first int, layers []iter.Seq2[Entry, error], kept int) (*Replayed, error) {
-	res, r := &Replayed{}, &report{}
+	res, r, rebound := &Replayed{}, &report{}, map[number]number{}
+	if first+len(layers) > math.MaxInt16 {
+		return nil, &LayerError{Layer: first, Err: fmt.Errorf("more than %d layers", math.MaxInt16)}
+	}
 	for i, entries := range layers {
 		if first+i == kept && kept > 0 {
+			tree.settle(rebound)
 			res.Base = tree.Snapshot()
 		}
-		if err := tree.replayLayer(int32(first+i), entries, r); err != nil {
+		u := newUpper(int32(first+i), tree, rebound, r)
+		if err := u.replay(entries); err != nil {
 			return nil, err
 		}
+		tree.merge(u)
 		res.Layers = append(res.Layers, r.stats)
 		r.stats = LayerStats{}
 	}
+	tree.settle(rebound)
 	if kept > 0 && kept == first+len(layers) {
 		res.Base = tree.Snapshot()
 	}
@@ -125,11 +143,12 @@ func replay(tree *Tree, first int, layers []iter.Seq2[Entry, error], kept int) (
 	return res, nil
 }
 
-func (t *Tree) replayLayer(layer int32, entries iter.Seq2[Entry, error], r *report) error {
-	u := newUpper(layer, t, r)
+// replay adds the entries of a layer.
+func (u *upper) replay(entries iter.Seq2[Entry, error]) error {
+	r := u.report
 	for e, err := range entries {
 		if err != nil {
-			return &LayerError{Layer: int(layer), Path: e.Path, Err: err}
+			return &LayerError{Layer: int(u.layer), Path: e.Path, Err: err}
 		}
 		r.stats.Entries++
 		if e.Kind == Whiteout || e.Kind == Opaque {
@@ -137,9 +156,11 @@ func (t *Tree) replayLayer(layer int32, entries iter.Seq2[Entry, error], r *repo
 		}
 		r.stats.Bytes += e.Size
 		if err := u.add(e); err != nil {
-			return &LayerError{Layer: int(layer), Path: e.Path, Err: err}
+			return &LayerError{Layer: int(u.layer), Path: e.Path, Err: err}
 		}
 	}
-	t.merge(u)
+	if u.err != nil {
+		return &LayerError{Layer: int(u.layer), Err: u.err}
+	}
 	return nil
 }

@@ -105,6 +105,9 @@ func listing(t tb, tarball []byte) string {
 	return s
 }
 
+// long leads to "t", by a path that is not held in memory.
+var long = strings.Repeat("./", 400) + "t"
+
 // replayRows are section A of the hard cases: layers, and the one layer that
 // holds the same filesystem, or a part of the error.
 var replayRows = []struct {
@@ -183,6 +186,8 @@ var replayRows = []struct {
 	{name: "excess dot dot in a symlink", layers: "l→../../../x", want: "l→../../../x"},
 	{name: "devices and fifo", layers: "c!c1,3 b!b8,0 p!p", want: "b!b8,0 c!c1,3 p!p"},
 	{name: "marker in a directory that is whited out", layers: "t/ t/u/ t/u/f | ✗t ✗t/u/f", want: ""},
+	{name: "long targets", layers: "k→" + long + " l→" + long + "1 h⇒l | d/ d/k→" + long + " ✗k", want: "d/ d/k→" + long + " h→" + long + "1 l⇒h"},
+	{name: "symlink with a long target as parent", layers: "t/ l→" + long + " l/f", want: "l→" + long + " t/ t/f", warns: "1:l"},
 	{name: "root is a file", layers: ".=x", err: "the root is a file"},
 }
 
@@ -246,7 +251,10 @@ var diffRows = []struct{ name, base, upper, want string }{
 	{"group is split into equal files", "a=A b⇒a", "b=A", "b=A"},
 	{"equal files become a group", "a=A b=A", "a=A b⇒a", "a=A b⇒a"},
 	{"moved group", "a=A b⇒a", "d/ d/a⇒a | ✗a ✗b", "✗a ✗b d/ d/a=A"},
+	{"long target again", "l→" + long, "l→" + long, ""},
+	{"other long target", "l→" + long, "l→" + long + "2", "l→" + long + "2"},
 	{"root attributes change", "./ a", "./(0700)", "./(0700)"},
+	{"base attributes changed by links of two layers", "a=A b⇒a", "c⇒a(0600) | d⇒b(0640) | ✗c", "a=A(0640) b⇒a(0640) d⇒a(0640)"},
 	{"base attributes changed by a link", "a=A b⇒a", "c⇒a(0600)", "a=A(0600) b⇒a(0600) c⇒a(0600)"},
 }
 

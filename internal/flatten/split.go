@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"math/bits"
-	"path"
 	"slices"
-	"strings"
 )
 
 // MaxLayers bounds the layers of an image, kept ones included: moby chains at most
@@ -50,7 +48,7 @@ type Part struct {
 	c *Changeset
 	// only holds, for directories that several parts share, the names of this one;
 	// any other directory is in one part with all below.
-	only map[*Inode][]string
+	only map[number][]string
 }
 
 // Items yields the headers of the part, in the order of [Changeset.Items]. A part
@@ -175,7 +173,7 @@ func (s *splitter) assign(groups [][]int32) assignment {
 // the items that are beyond the limit.
 func (a *assignment) parts(c *Changeset, n int, big map[int32]int64) (parts []Part, warnings []Warning) {
 	for range n {
-		parts = append(parts, Part{c: c, only: map[*Inode][]string{}})
+		parts = append(parts, Part{c: c, only: map[number][]string{}})
 	}
 	i := int32(0)
 	for it := range c.Items() {
@@ -184,7 +182,7 @@ func (a *assignment) parts(c *Changeset, n int, big map[int32]int64) (parts []Pa
 			warnings = append(warnings, Warning{Layer: -1, Path: it.Path, Text: text})
 		}
 		if it.Path != "" {
-			a.share(parts, c.final, it, a.items[i].dir, a.part[i])
+			a.share(parts, c.final.number, it, a.items[i].dir, a.part[i])
 		}
 		i++
 	}
@@ -192,7 +190,7 @@ func (a *assignment) parts(c *Changeset, n int, big map[int32]int64) (parts []Pa
 }
 
 // share notes the name of an item in its parts, if its directory is in several.
-func (a *assignment) share(parts []Part, root *Inode, it Item, dir int32, part uint8) {
+func (a *assignment) share(parts []Part, root number, it Item, dir int32, part uint8) {
 	in := partSet{}
 	in.add(part)
 	if it.Kind == Dir {
@@ -202,11 +200,9 @@ func (a *assignment) share(parts []Part, root *Inode, it Item, dir int32, part u
 		if !a.sets[dir].many() {
 			return
 		}
-		root = a.dirs[dir].inode
+		root = a.dirs[dir].number
 	}
-	// A part of the path would keep all of it.
-	name := strings.Clone(path.Base(it.Path))
 	for n := range in.all {
-		parts[n].only[root] = append(parts[n].only[root], name)
+		parts[n].only[root] = append(parts[n].only[root], it.name)
 	}
 }

@@ -7,52 +7,34 @@ import (
 	"strings"
 )
 
-// maxHops bounds the symlinks followed for one path, as Linux does.
-const maxHops = 255
-
-// MaxNames bounds the names that all layers of an image may create, so that a
-// hostile image cannot fill the memory.
-const MaxNames = 4_000_000
-
-// marks are what a directory of a layer's own tree needs until it is merged.
-type marks struct {
-	// real is set when an entry, not only a marker, lies in the directory.
-	real bool
-	// opaque hides the lower layers' children.
-	opaque bool
-	// whiteouts hide single names of the lower layers.
-	whiteouts map[string]bool
-}
-
 // upper builds the tree of one layer alone, like the empty upper directory into
-// which an overlay engine unpacks.
+// which an overlay engine unpacks. It lies in the store of the tree below it.
 type upper struct {
+	*store
 	layer int32
-	root  *Inode
+	root  number
 	lower *Tree
+	// whiteouts hide single names of the lower layers, by directory.
+	whiteouts map[number][]text
+	// finders are of directories too large to be kept in order.
+	finders map[number]*finder
 	// metadata holds the AUFS link store, to which hardlinks may point.
-	metadata map[string]*Inode
-	// rebound maps inodes of lower layers to what a hardlink of this layer made
-	// of them.
-	rebound map[*Inode]*Inode
+	metadata map[string]number
+	// rebound maps inodes that t shares with other trees to what a hardlink made of
+	// them.
+	rebound map[number]number
 	report  *report
 
 	// The directory of the entry before, since neighbours share it.
 	lastPath string
-	last     *Inode
+	last     number
 }
 
-func newUpper(layer int32, lower *Tree, r *report) *upper {
+func newUpper(layer int32, lower *Tree, rebound map[number]number, r *report) *upper {
 	return &upper{
-		layer: layer, lower: lower, report: r, root: newUpperDir(),
-		metadata: map[string]*Inode{}, rebound: map[*Inode]*Inode{},
+		store: lower.store, layer: layer, lower: lower, report: r, root: lower.newDir(), rebound: rebound,
+		whiteouts: map[number][]text{}, finders: map[number]*finder{}, metadata: map[string]number{},
 	}
-}
-
-func newUpperDir() *Inode {
-	d := newDir(-1)
-	d.children.marks = &marks{}
-	return d
 }
 
 func (u *upper) add(e Entry) error {
@@ -64,11 +46,10 @@ func (u *upper) add(e Entry) error {
 		if err != nil {
 			return err
 		}
-		d.children.marks.opaque = true
+		u.node(d).flags |= opaqueDir
 		return nil
 	case Metadata:
-		u.metadata[e.Path] = u.inode(e)
-		return u.report.count()
+		return u.addMetadata(e)
 	case Dir:
 		return u.mkdir(e)
 	case Hardlink:
@@ -79,21 +60,64 @@ func (u *upper) add(e Entry) error {
 			return u.whiteout(e)
 		}
 	}
-	return u.put(e.Path, u.inode(e))
+	n, err := u.file(e)
+	if err != nil {
+		return err
+	}
+	return u.put(e.Path, n)
 }
 
-func (u *upper) inode(e Entry) *Inode {
-	n := &Inode{
-		Attr: e.Attr, Size: e.Size, Sec: e.Sec, Nsec: e.Nsec, Kind: e.Kind,
-		Off: e.Off, Sum: e.Sum, Layer: u.layer, Ordinal: e.Ordinal,
+// file makes the node of an entry that is no directory.
+func (u *upper) file(e Entry) (number, error) {
+	n := node{kind: e.Kind}
+	n.describe(u.attrs.number(e.Attr), e.Sec, e.Nsec, u.layer, e.Ordinal)
+	switch e.Kind {
+	case Symlink:
+		at, err := u.symlink(e)
+		if err != nil {
+			return 0, err
+		}
+		n.at = at
+	case File, Metadata:
+		n.kind, n.size, n.at = File, e.Size, e.Off
+		if e.Sum != nil {
+			n.at = NoBody - 1 - int64(u.sums.add(*e.Sum))
+		}
 	}
-	if e.Kind == Symlink {
-		n.Link = e.Link
+	return number(u.nodes.add(n)), nil
+}
+
+// longCost is about what a target takes that is not held.
+const longCost = 64
+
+// symlink keeps the target of a symlink, or how to get it.
+func (u *upper) symlink(e Entry) (int64, error) {
+	if e.LinkAgain == nil {
+		at, err := u.text(e.Link)
+		return int64(at), err
 	}
-	if e.Kind == Metadata {
-		n.Kind = File
+	u.long = append(u.long, e.LinkAgain)
+	return -int64(len(u.long)), u.report.hold(longCost)
+}
+
+// text keeps a string within the bounds.
+func (u *upper) text(s string) (text, error) {
+	if err := u.report.hold(len(s)); err != nil {
+		return 0, err
 	}
-	return n
+	return u.texts.add(s)
+}
+
+// metadataCost is about what a name of the AUFS link store takes beside its bytes.
+const metadataCost = 48
+
+func (u *upper) addMetadata(e Entry) error {
+	n, err := u.file(e)
+	if err != nil {
+		return err
+	}
+	u.metadata[e.Path] = n
+	return errors.Join(u.report.count(), u.report.hold(len(e.Path)+metadataCost))
 }
 
 func (u *upper) whiteout(e Entry) error {
@@ -101,45 +125,40 @@ func (u *upper) whiteout(e Entry) error {
 	if err != nil {
 		return err
 	}
-	m := d.children.marks
-	if m.whiteouts == nil {
-		m.whiteouts = map[string]bool{}
-	}
-	m.whiteouts[strings.Clone(name)] = true
-	return u.report.count()
+	mark, err := u.text(name)
+	u.whiteouts[d] = append(u.whiteouts[d], mark)
+	return errors.Join(err, u.report.count())
 }
 
 // mkdir adds a directory or replaces the attributes of one; a directory entry
 // never replaces what lies below it.
 func (u *upper) mkdir(e Entry) error {
-	var d *Inode
-	if e.Path == "" {
-		d = u.root
-	} else {
+	d := u.root
+	if e.Path != "" {
 		parent, name, err := u.parent(e.Path, true)
 		if err != nil {
 			return err
 		}
-		if d = parent.child(name); d == nil || d.Kind != Dir {
-			d = newUpperDir()
+		if d = u.find(parent, name); !u.isDir(d) {
+			d = u.newDir()
 			if err := u.set(parent, name, d); err != nil {
 				return err
 			}
-		} else if d.Explicit() {
+		} else if u.node(d).explicit() {
 			u.report.duplicate()
 		}
 	}
-	d.describe(e.Attr, e.Sec, e.Nsec, u.layer, e.Ordinal)
+	u.node(d).describe(u.attrs.number(e.Attr), e.Sec, e.Nsec, u.layer, e.Ordinal)
 	return nil
 }
 
-func (n *Inode) describe(a *Attr, sec int64, nsec int32, layer, ordinal int32) {
-	n.Attr, n.Sec, n.Nsec, n.Layer, n.Ordinal = a, sec, nsec, layer, ordinal
+func (n *node) describe(attr uint32, sec int64, nsec int32, layer, ordinal int32) {
+	n.attr, n.sec, n.nsec, n.layer, n.ordinal = attr, sec, nsec, int16(layer), ordinal
 }
 
-func (u *upper) put(p string, n *Inode) error {
+func (u *upper) put(p string, n number) error {
 	if p == "" {
-		return fmt.Errorf("the root is a %s", n.Kind)
+		return fmt.Errorf("the root is a %s", u.node(n).kind)
 	}
 	parent, name, err := u.parent(p, true)
 	if err != nil {
@@ -150,96 +169,31 @@ func (u *upper) put(p string, n *Inode) error {
 
 // set binds a name, replacing what the layer had there before: the last of
 // several entries for a path wins in every engine.
-func (u *upper) set(parent *Inode, name string, n *Inode) error {
-	if old := parent.children.names[name]; old != nil {
-		u.last = nil
-		if old.Kind != Dir || old.Explicit() {
-			u.report.duplicate()
-		}
-	}
-	parent.children.names[strings.Clone(name)] = n
-	return u.report.count()
-}
-
-// link binds one more name to the inode that the target names now.
-func (u *upper) link(e Entry) error {
-	if e.Link == e.Path {
-		return errors.New("hardlink to itself")
-	}
-	n, err := u.target(e)
+func (u *upper) set(parent number, name string, n number) error {
+	old, err := u.bind(parent, name, n)
 	if err != nil {
 		return err
 	}
-	if n.Kind == Dir {
-		return fmt.Errorf("hardlink to the directory %q", e.Link)
+	if old != 0 {
+		u.last = 0
+		if o := u.node(old); o.kind != Dir || o.explicit() {
+			u.report.duplicate()
+		}
 	}
-	n = u.relabel(n, e)
-	n.linked = true
-	return u.put(e.Path, n)
-}
-
-// target finds the inode of a hardlink: in this layer, in its AUFS link store,
-// or in the layers below, which the specification discourages and overlay
-// engines cannot unpack.
-func (u *upper) target(e Entry) (*Inode, error) {
-	n, err := u.lookup(e.Link)
-	if err != nil {
-		return nil, err
-	}
-	if n == nil {
-		n = u.metadata[e.Link]
-	}
-	if n != nil && (n.Kind != Dir || n.Explicit() || n.children.marks.real) {
-		return n, nil
-	}
-	if n = u.lower.Lookup(e.Link); n == nil {
-		n = u.lower.resolve(e.Link)
-	}
-	if n == nil {
-		return nil, fmt.Errorf("hardlink target %q is not in the layer before this entry, nor in a layer below", e.Link)
-	}
-	u.report.warn(u.layer, e.Path, "hardlink to %q of a lower layer: overlay engines cannot unpack the source", e.Link)
-	return n, nil
-}
-
-// relabel gives the inode the attributes of the last header that named it, as
-// containerd and moby do, but keeps extended attributes that a bare link header
-// does not repeat.
-func (u *upper) relabel(n *Inode, e Entry) *Inode {
-	rebound := u.rebound[n]
-	if rebound != nil {
-		n = rebound
-	}
-	want := n.Attr.withRecords(e.Attr)
-	if e.Attr.Mode != n.Attr.Mode || e.Attr.UID != n.Attr.UID || e.Attr.GID != n.Attr.GID {
-		c := *want
-		c.Mode, c.UID, c.GID = e.Attr.Mode, e.Attr.UID, e.Attr.GID
-		want = &c
-	}
-	if want.Equal(n.Attr) && e.Sec == n.Sec && e.Nsec == n.Nsec {
-		return n
-	}
-	u.report.warn(u.layer, e.Path, "hardlink header differs from that of %q: its attributes were taken for both", e.Link)
-	if n.Layer != u.layer && rebound == nil {
-		c := *n
-		u.rebound[n], u.rebound[&c] = &c, &c
-		n = &c
-	}
-	n.Attr, n.Sec, n.Nsec = want, e.Sec, e.Nsec
-	return n
+	return u.report.count()
 }
 
 // parent returns the directory in which a path lies, making those that are
 // missing, and the last component of the path.
-func (u *upper) parent(p string, real bool) (*Inode, string, error) {
+func (u *upper) parent(p string, real bool) (number, string, error) {
 	dir, name := path.Split(p)
 	dir = strings.TrimSuffix(dir, "/")
-	if u.last != nil && u.lastPath == dir && (u.last.children.marks.real || !real) {
+	if u.last != 0 && u.lastPath == dir && (!real || u.node(u.last).flags&realDir != 0) {
 		return u.last, name, nil
 	}
 	d, err := u.directory(dir, real)
 	if err != nil {
-		return nil, "", err
+		return 0, "", err
 	}
 	u.lastPath, u.last = dir, d
 	return d, name, nil
@@ -247,24 +201,25 @@ func (u *upper) parent(p string, real bool) (*Inode, string, error) {
 
 // directory returns the directory at a path of this layer, following symlinks of
 // this layer alone and making what is missing. With real, an entry will lie in it.
-func (u *upper) directory(p string, real bool) (*Inode, error) {
-	w := walker{root: u.root, create: func(d *Inode, name string) (*Inode, error) {
-		c := newUpperDir()
-		d.children.names[strings.Clone(name)] = c
-		return c, u.report.count()
+func (u *upper) directory(p string, real bool) (number, error) {
+	w := walker{store: u.store, root: u.root, find: u.find, create: func(d number, name string) (number, error) {
+		c := u.newDir()
+		_, err := u.bind(d, name, c)
+		return c, errors.Join(err, u.report.count())
 	}}
 	if real {
-		w.visit = func(d *Inode, _ string) { d.children.marks.real = true }
+		w.visit = func(d number, _ string) { u.node(d).flags |= realDir }
 	}
 	d, err := w.walk(p)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	if d.Kind != Dir {
-		return nil, fmt.Errorf("%q is a %s in the same layer, not a directory", p, d.Kind)
+	n := u.node(d)
+	if n.kind != Dir {
+		return 0, fmt.Errorf("%q is a %s in the same layer, not a directory", p, n.kind)
 	}
 	if real {
-		d.children.marks.real = true
+		n.flags |= realDir
 	}
 	if w.hops > 0 {
 		u.report.warn(u.layer, p, "path goes through a symlink of the same layer: engines disagree")
@@ -273,16 +228,22 @@ func (u *upper) directory(p string, real bool) (*Inode, error) {
 }
 
 // lookup returns the inode of this layer at a path, following symlinks in its
-// parents, or nil.
-func (u *upper) lookup(p string) (*Inode, error) {
+// parents, or 0.
+func (u *upper) lookup(p string) (number, error) {
 	dir, name := path.Split(p)
-	w := walker{root: u.root}
+	w := walker{store: u.store, root: u.root, find: u.find}
 	d, err := w.walk(dir)
-	if err != nil || d == nil {
-		return nil, err
+	if err != nil || d == 0 || name == "" {
+		return d, err
 	}
-	if name == "" {
-		return d, nil
+	return u.find(d, name), nil
+}
+
+// isEntry reports whether a name of a layer's tree exists for more than a marker.
+func (s *store) isEntry(i number) bool {
+	if i == 0 {
+		return false
 	}
-	return d.child(name), nil
+	n := s.node(i)
+	return n.kind != Dir || n.explicit() || n.flags&realDir != 0
 }

@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// maxHops bounds the symlinks followed for one path, as Linux does.
+const maxHops = 255
+
 // maxSteps bounds the components walked for one path with all its symlinks.
 const maxSteps = 4 * MaxPath
 
@@ -18,29 +21,32 @@ var errNotDir = errors.New("not a directory")
 // walker follows a path with its symlinks inside a tree, as a process in a chroot
 // would: ".." stops at the root, absolute targets start there.
 type walker struct {
-	root *Inode
+	*store
+	root number
+	// find returns a child, 0 for none; nil for [store.child].
+	find func(dir number, name string) number
 	// create, where set, makes a missing directory.
-	create func(dir *Inode, name string) (*Inode, error)
+	create func(dir number, name string) (number, error)
 	// visit, where set, is told every name that is gone through, before symlinks
 	// are followed.
-	visit func(dir *Inode, name string)
+	visit func(dir number, name string)
 	// hops counts the symlinks that were followed.
 	hops int
 }
 
-// walk returns the inode at p after following every symlink, nil if something on
+// walk returns the inode at p after following every symlink, 0 if something on
 // the way is missing and is not to be made, and an error for loops and for paths
 // that go through what is no directory.
-func (w *walker) walk(p string) (*Inode, error) {
-	return w.from([]*Inode{w.root}, p)
+func (w *walker) walk(p string) (number, error) {
+	return w.from([]number{w.root}, p)
 }
 
 // from walks p from the last of a chain of directories that starts at the root.
-func (w *walker) from(chain []*Inode, p string) (*Inode, error) {
+func (w *walker) from(chain []number, p string) (number, error) {
 	rest := components(nil, p)
 	for steps := 0; len(rest) > 0; steps++ {
 		if steps > maxSteps {
-			return nil, errLoop
+			return 0, errLoop
 		}
 		name := rest[len(rest)-1]
 		rest = rest[:len(rest)-1]
@@ -49,36 +55,43 @@ func (w *walker) from(chain []*Inode, p string) (*Inode, error) {
 			chain = chain[:max(1, len(chain)-1)]
 			continue
 		}
-		if d.Kind != Dir {
-			return nil, fmt.Errorf("%q: %w", name, errNotDir)
+		if !w.isDir(d) {
+			return 0, fmt.Errorf("%q: %w", name, errNotDir)
 		}
 		c, err := w.step(d, name)
-		if c == nil || err != nil {
-			return nil, err
+		if c == 0 || err != nil {
+			return 0, err
 		}
-		if c.Kind != Symlink {
+		n := w.node(c)
+		if n.kind != Symlink {
 			chain = append(chain, c)
 			continue
 		}
 		if w.hops++; w.hops > maxHops {
-			return nil, errLoop
+			return 0, errLoop
 		}
-		if path.IsAbs(c.Link) {
+		target := w.target(n)
+		if path.IsAbs(target) {
 			chain = chain[:1]
 		}
-		if rest = components(rest, c.Link); len(rest) > MaxPath {
-			return nil, errLoop
+		if rest = components(rest, target); len(rest) > MaxPath {
+			return 0, errLoop
 		}
 	}
 	return chain[len(chain)-1], nil
 }
 
-func (w *walker) step(d *Inode, name string) (*Inode, error) {
+func (w *walker) step(d number, name string) (number, error) {
 	if w.visit != nil {
 		w.visit(d, name)
 	}
-	c := d.children.names[name]
-	if c == nil && w.create != nil {
+	c := number(0)
+	if w.find != nil {
+		c = w.find(d, name)
+	} else {
+		c = w.child(d, name)
+	}
+	if c == 0 && w.create != nil {
 		return w.create(d, name)
 	}
 	return c, nil
@@ -98,22 +111,24 @@ func components(stack []string, p string) []string {
 
 // follow returns what a symlink leads to that lies in the last of a chain of
 // directories.
-func (w *walker) follow(chain []*Inode, link *Inode) (*Inode, error) {
+func (w *walker) follow(chain []number, link number) (number, error) {
 	w.hops++
-	if path.IsAbs(link.Link) {
+	target := w.target(w.node(link))
+	if path.IsAbs(target) {
 		chain = chain[:1]
 	}
-	return w.from(slices.Clip(chain), link.Link)
+	// Walking writes into the chain.
+	return w.from(slices.Clone(chain), target)
 }
 
 // resolve returns the inode at p with the symlinks in its parents followed, but
-// not a symlink at p itself; nil if there is none.
-func (t *Tree) resolve(p string) *Inode {
+// not a symlink at p itself; 0 if there is none.
+func (t *Tree) resolve(p string) number {
 	dir, name := path.Split(p)
-	w := walker{root: t.root}
+	w := walker{store: t.store, root: t.root}
 	d, err := w.walk(dir)
-	if err != nil || d == nil || name == "" {
-		return nil
+	if err != nil || d == 0 || name == "" {
+		return 0
 	}
-	return d.child(name)
+	return t.child(d, name)
 }

@@ -7,13 +7,28 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 
 	"slim/internal/flatten"
 )
 
-// Entries yields the entries of one layer, for [flatten.Replay].
-func (s *Set) Entries(i int) func(func(flatten.Entry, error) bool) {
-	return s.Layers[i].Index.All()
+// entriesAtOnce is how many entries are yielded before the context is asked again.
+const entriesAtOnce = 4096
+
+// Entries yields the entries of one layer, for [flatten.Replay]; cancelling the
+// context of [Read] ends them with its cause.
+func (s *Set) Entries(i int) iter.Seq2[flatten.Entry, error] {
+	return func(yield func(flatten.Entry, error) bool) {
+		n := 0
+		for e, err := range s.Layers[i].Index.All() {
+			if n++; err == nil && n%entriesAtOnce == 0 && s.ctx.Err() != nil {
+				err = context.Cause(s.ctx)
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // Body returns the content of a file that was kept.
@@ -30,13 +45,15 @@ func (s *Set) Body(n *flatten.Inode) (*io.SectionReader, error) {
 }
 
 // Sum hashes the content of a file that was kept; it is a [flatten.ContentFunc].
+// Cancelling the context of [Read] ends it.
 func (s *Set) Sum(n *flatten.Inode) (sum flatten.Sum, err error) {
 	r, err := s.Body(n)
 	if err != nil {
 		return sum, err
 	}
 	h := sha256.New()
-	if _, err := io.Copy(h, r); err != nil {
+	// The buffer that io.Copy makes is too large for most files.
+	if _, err := io.CopyBuffer(h, ctxReader{s.ctx, r}, make([]byte, min(n.Size, 32<<10))); err != nil {
 		return sum, fmt.Errorf("reading a temporary file: %w", err)
 	}
 	h.Sum(sum[:0])
@@ -75,7 +92,8 @@ func (s *Set) fetch(ctx context.Context, i int, want []*flatten.Inode) error {
 			return nil
 		}
 		n := want[0]
-		n.Off, want = kept.size, want[1:]
+		n.Keep(kept.size)
+		want = want[1:]
 		// The blob may be another one now, with holes as large as it claims.
 		got, err := io.CopyBuffer(kept, io.LimitReader(ctxReader{ctx, body}, n.Size+1), buf)
 		if err == nil && got != n.Size {

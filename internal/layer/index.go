@@ -54,7 +54,8 @@ func (x *Index) All() iter.Seq2[flatten.Entry, error] {
 		if table == nil {
 			table = x.attrs.all()
 		}
-		d := rowDecoder{fields: fields{r: bufio.NewReaderSize(x.file.section(x.start, n), int(min(n, 64<<10)))}}
+		rows := x.file.section(x.start, n)
+		d := rowDecoder{fields: fields{r: bufio.NewReaderSize(rows, int(min(n, 64<<10)))}}
 		for range x.count {
 			e, attr := d.entry()
 			if attr != noAttr && d.err == nil {
@@ -68,10 +69,31 @@ func (x *Index) All() iter.Seq2[flatten.Entry, error] {
 				yield(e, fmt.Errorf("reading the index of a layer: %w", d.err))
 				return
 			}
+			if e.Kind == flatten.Symlink && len(e.Link) > longLink {
+				read, _ := rows.Seek(0, io.SeekCurrent)
+				e.LinkAgain = x.link(read-int64(d.r.Buffered()), len(e.Link))
+			}
 			if !yield(e, nil) {
 				return
 			}
 		}
+	}
+}
+
+// longLink is the length in bytes from which on targets of symlinks are not held in
+// memory; hardly any real one has it.
+const longLink = 255
+
+// link returns what reads the target of a symlink again, whose row ends where the
+// rows have n bytes: all that follows the target is that there is no sum.
+func (x *Index) link(n int64, length int) func() (string, error) {
+	at := x.start + n - 1 - int64(length)
+	return func() (string, error) {
+		b := make([]byte, length)
+		if _, err := x.file.section(at, int64(length)).ReadAt(b, 0); err != nil {
+			return "", fmt.Errorf("reading the index of a layer: %w", err)
+		}
+		return string(b), nil
 	}
 }
 

@@ -5,8 +5,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
+
+	"slim/internal/tartest"
 )
 
 // manyHeaders are like those of a base layer: few attributes, one directory for
@@ -86,5 +89,36 @@ func benchmarkRead(b *testing.B, c *Cache) {
 			b.Fatal(err)
 		}
 		s.Close()
+	}
+}
+
+// TestLinkAgain reads long targets of symlinks a second time, from indexes in memory
+// and in files, just read and cached.
+func TestLinkAgain(t *testing.T) {
+	for _, n := range []int{2, 40} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			stack := "f=content short→f"
+			for i := range n {
+				stack += fmt.Sprintf(" d%02d→%sf%d g%02d", i, strings.Repeat("./", 1500), i, i)
+			}
+			plain := tartest.Tars(stack)[0]
+			c := openCache(t, t.TempDir())
+			blob := baseBlob(plain, plain)
+			for _, b := range []Blob{blobOf(plain, plain), blob, unopened(blob)} {
+				long := 0
+				for _, e := range entriesOf(t, readSet(t, c, b), 0) {
+					if e.LinkAgain == nil {
+						continue
+					}
+					long++
+					if got, err := e.LinkAgain(); err != nil || got != e.Link {
+						t.Errorf("%q leads to %.20q: %v, first it was %.20q", e.Path, got, err, e.Link)
+					}
+				}
+				if long != n {
+					t.Errorf("%d targets can be read again, want %d", long, n)
+				}
+			}
+		})
 	}
 }

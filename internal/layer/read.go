@@ -82,6 +82,8 @@ type Layer struct {
 type Set struct {
 	Layers []*Layer
 
+	// ctx is that of Read, for what follows it.
+	ctx context.Context
 	// refetched holds contents that were read later, see [Set.Fetch].
 	refetched []*spool
 	blobs     []Blob
@@ -110,7 +112,7 @@ func Read(ctx context.Context, blobs []Blob, o ReadOptions) (*Set, error) {
 		o.Jobs = max(4, runtime.GOMAXPROCS(0))
 	}
 	s := &Set{
-		blobs: blobs, opts: o, wide: make(chan struct{}, 1),
+		ctx: ctx, blobs: blobs, opts: o, wide: make(chan struct{}, 1),
 		Layers: make([]*Layer, len(blobs)), refetched: make([]*spool, len(blobs)),
 	}
 	shared, first := newAttrs(), firstOf(blobs)
@@ -273,7 +275,8 @@ func scan(ctx context.Context, b Blob, wide bool, l *Layer, entry func(*tar.Head
 	// Only now nothing reads the stored side any more.
 	ahead.Close()
 	err = verify(b, stored, br, plain)
-	l.Inflated, l.stored = plain.n, stored.n
+	// The layer would keep the buffers of all readers below.
+	l.Inflated, l.stored, l.raw = plain.n, stored.n, nil
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"slices"
@@ -225,5 +226,30 @@ func TestReadTwins(t *testing.T) {
 	short.Size--
 	if _, err := Read(t.Context(), []Blob{a, short}, ReadOptions{TempDir: t.TempDir()}); !errors.Is(err, ErrMismatch) {
 		t.Errorf("a blob of another size: %v", err)
+	}
+}
+
+// TestCancelledAfterReading cancels what follows the reading of layers.
+func TestCancelledAfterReading(t *testing.T) {
+	var many strings.Builder
+	many.WriteString("big=" + strings.Repeat("x", 100))
+	for i := range 2 * entriesAtOnce {
+		fmt.Fprintf(&many, " f%d", i)
+	}
+	plain := tartest.Tars(many.String())[0]
+	ctx, cancel := context.WithCancelCause(t.Context())
+	s, err := Read(ctx, []Blob{blobOf(plain, plain)}, ReadOptions{TempDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	cause := errors.New("stop")
+	cancel(cause)
+	r, err := flatten.Replay([]iter.Seq2[flatten.Entry, error]{s.Entries(0)}, 0)
+	if !errors.Is(err, cause) {
+		t.Errorf("replaying gives %v, %v; want %v", r, err, cause)
+	}
+	if _, err := s.Sum(&flatten.Inode{Size: 100}); !errors.Is(err, cause) {
+		t.Errorf("hashing gives %v, want %v", err, cause)
 	}
 }

@@ -152,6 +152,9 @@ func (n *countWriter) Write(p []byte) (int, error) {
 }
 
 func writeItem(tw *tar.Writer, it flatten.Item, body BodyFunc, buf []byte) error {
+	if it.Kind == flatten.Symlink && it.Inode.Link == "" {
+		return errors.New("the symlink's target could not be read back")
+	}
 	if err := tw.WriteHeader(headerOf(it)); err != nil {
 		return err
 	}

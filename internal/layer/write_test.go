@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -139,5 +140,14 @@ func TestTarSizeOfRefused(t *testing.T) {
 	it := flatten.Item{Path: "a", Kind: flatten.File, Inode: &flatten.Inode{Attr: &flatten.Attr{}, Size: -1}}
 	if n := TarSize(it); n != 0 {
 		t.Errorf("got %d, want 0", n)
+	}
+}
+
+// TestWriteLostTarget writes a symlink whose target could not be read back.
+func TestWriteLostTarget(t *testing.T) {
+	lost := flatten.Item{Path: "l", Kind: flatten.Symlink, Inode: &flatten.Inode{Kind: flatten.Symlink, Attr: &flatten.Attr{}}}
+	w, err := Write(t.Context(), slices.Values([]flatten.Item{lost}), nil, WriteOptions{TempDir: t.TempDir()})
+	if err == nil || !strings.Contains(err.Error(), `writing "l": the symlink's target could not be read back`) {
+		t.Errorf("got %+v, %v; want an error", w, err)
 	}
 }
