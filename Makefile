@@ -1,11 +1,11 @@
-# The targets that the README names, and those of CI. No target but e2e needs a
-# daemon, a registry or root.
+# The targets that the README names, and those of CI. No target but e2e and
+# bench needs a daemon, a registry or root.
 GO ?= go
 BIN := bin/slim
 LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all build test race property fuzz lint demo reproducible e2e clean
+.PHONY: all build test race property fuzz lint demo reproducible e2e bench clean
 
 all: build
 
@@ -38,8 +38,8 @@ fuzz:
 
 lint:
 	@unformatted=$$(gofmt -l cmd internal testdata); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
-	$(GO) vet ./... ./testdata/demo ./testdata/many ./testdata/e2e/...
-	$(GO) run $(STATICCHECK) ./... ./testdata/demo ./testdata/many ./testdata/e2e/...
+	$(GO) vet ./... ./testdata/demo ./testdata/many ./testdata/e2e/... ./testdata/bench/...
+	$(GO) run $(STATICCHECK) ./... ./testdata/demo ./testdata/many ./testdata/e2e/... ./testdata/bench/...
 	$(GO) mod tidy -diff
 	$(GO) mod verify
 
@@ -64,6 +64,11 @@ E2E_DIR ?= /var/tmp/slim-e2e
 e2e: build
 	testdata/e2e/all.sh $(E2E_DIR) $(BIN)
 	$(GO) test -count=1 -timeout 15m ./testdata/e2e/stacks -args -slim $(abspath $(BIN)) -work $(E2E_DIR)
+
+# bench measures slim beside its peers and prints tables, as root; ROUNDS, TABLES,
+# CASES and WORK choose, see testdata/bench/bench.sh.
+bench: build
+	testdata/bench/bench.sh $(BIN)
 
 clean:
 	rm -rf bin demo.tar demo-slim.tar coverage.out
