@@ -217,7 +217,7 @@ func (w *work) gates() error {
 	r := w.report
 	if n := len(r.Invalidated); n > 0 && w.o.attestations == "fail" {
 		first := r.Invalidated[0]
-		return fmt.Errorf("--attestations fail: %s that names what changes would no longer hold, such as %s of %s (%q): %w",
+		return fmt.Errorf("--attestations fail: %s about what changes would no longer hold, such as %s of %s (%q): %w",
 			count(n, "document"), first.Digest, first.Subject, first.Kind, errNotHeld)
 	}
 	of, mixed := "stored", slices.ContainsFunc(r.Platforms, func(p *platformReport) bool { return p.mixed })

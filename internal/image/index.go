@@ -268,25 +268,7 @@ func (w *indexRewriter) replaced(e entry, to *document, dropBase bool) (json.Raw
 
 // dropBaseAnnotations removes what names a base that was squashed.
 func dropBaseAnnotations(o *object) error {
-	raw := o.get("annotations")
-	if raw == nil {
-		return nil
-	}
-	annotations, err := parseMap(raw)
-	if err != nil {
-		return fmt.Errorf(`"annotations": %w`, err)
-	}
-	before := len(annotations.items)
-	annotations.delete(baseNameAnnotation)
-	annotations.delete(baseDigestAnnotation)
-	switch {
-	case len(annotations.items) == before:
-	case len(annotations.items) == 0:
-		o.delete("annotations")
-	default:
-		o.set("annotations", annotations.bytes())
-	}
-	return nil
+	return editMap(o, "annotations", []KeyValue{{Key: baseNameAnnotation, Remove: true}, {Key: baseDigestAnnotation, Remove: true}})
 }
 
 // made makes an index for images of a source that has none.
@@ -296,7 +278,7 @@ func (w *indexRewriter) made() (*document, error) {
 	for i, img := range w.results {
 		below := w.documents[i]
 		out.children = append(out.children, below)
-		o := &object{container{open: '{', close: '}'}}
+		o := newObject()
 		o.set("mediaType", quoteJSON(string(below.mediaType)))
 		o.set("size", strconv.AppendInt(nil, int64(len(below.raw)), 10))
 		o.set("digest", quoteJSON(below.digest.String()))
@@ -310,7 +292,7 @@ func (w *indexRewriter) made() (*document, error) {
 
 // platformJSONOf is the platform of a descriptor.
 func platformJSONOf(p v1.Platform) json.RawMessage {
-	o := &object{container{open: '{', close: '}'}}
+	o := newObject()
 	o.set("architecture", quoteJSON(p.Architecture))
 	o.set("os", quoteJSON(p.OS))
 	if p.OSVersion != "" {
