@@ -32,7 +32,7 @@ property:
 # may report the deadline itself as a failure.
 FUZZTIME ?= 40000x
 fuzz:
-	@set -e; for dir in internal/flatten internal/image internal/filter; do \
+	@set -e; for dir in internal/flatten internal/image internal/filter internal/layer; do \
 	  for target in $$(sed -n 's/^func \(Fuzz[A-Za-z]*\)(.*/\1/p' $$dir/*_test.go); do \
 	    $(GO) test -run xxx -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x ./$$dir; \
 	  done; \

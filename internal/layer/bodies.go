@@ -44,6 +44,58 @@ func (s *Set) Body(n *flatten.Inode) (*io.SectionReader, error) {
 	return from.section(n.Off, n.Size), nil
 }
 
+// Bodies is [Set.Body] for one goroutine that wants most contents in the order in
+// which they were read: what follows a small one is read with it.
+func (s *Set) Bodies() BodyFunc {
+	windows := make([]*window, len(s.Layers))
+	return func(n *flatten.Inode) (*io.SectionReader, error) {
+		r, err := s.Body(n)
+		if err != nil || n.Size > windowSize/2 {
+			return r, err
+		}
+		from, off, size := r.Outer()
+		if windows[n.Layer] == nil {
+			windows[n.Layer] = &window{from: from}
+		}
+		return io.NewSectionReader(windows[n.Layer], off, size), nil
+	}
+}
+
+// windowSize is how much is read at once of a spool, in bytes.
+const windowSize = 32 << 10
+
+// window reads forwards in large steps, and where it is asked to jump, only what it is
+// asked for.
+type window struct {
+	from io.ReaderAt
+	// buf is what lies at off.
+	buf []byte
+	off int64
+	// next is where the last read ended.
+	next int64
+}
+
+// ReadAt implements io.ReaderAt.
+func (w *window) ReadAt(p []byte, off int64) (int, error) {
+	near := off >= w.next && off-w.next < windowSize
+	w.next = off + int64(len(p))
+	if off >= w.off && w.next <= w.off+int64(len(w.buf)) {
+		return copy(p, w.buf[off-w.off:]), nil
+	}
+	if !near || len(p) > windowSize {
+		return w.from.ReadAt(p, off)
+	}
+	if w.buf == nil {
+		w.buf = make([]byte, windowSize)
+	}
+	n, err := w.from.ReadAt(w.buf[:windowSize], off)
+	w.buf, w.off = w.buf[:n], off
+	if n < len(p) {
+		return copy(p, w.buf), err
+	}
+	return copy(p, w.buf), nil
+}
+
 // Sum hashes the content of a file that was kept; it is a [flatten.ContentFunc].
 // Cancelling the context of [Read] ends it.
 func (s *Set) Sum(n *flatten.Inode) (sum flatten.Sum, err error) {

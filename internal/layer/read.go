@@ -292,16 +292,16 @@ func bufferFor(b Blob, most int) int {
 // scanTar calls entry for every header and drains r past the tar's trailer.
 func scanTar(r io.Reader, entry func(*tar.Header, io.Reader) error) error {
 	br := bufio.NewReaderSize(r, 16<<10)
-	tr := tar.NewReader(br)
+	tr := newTarReader(br)
 	for {
-		h, err := tr.Next()
+		h, content, err := tr.next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			return fmt.Errorf("reading tar: %w", err)
 		}
-		if err := entry(h, tr); err != nil {
+		if err := entry(h, content); err != nil {
 			return fmt.Errorf("reading %q: %w", h.Name, err)
 		}
 	}
@@ -455,6 +455,3 @@ func (b *bodyReader) Read(buf []byte) (int, error) {
 	}
 	return n, err
 }
-
-// onlyReader hides io.WriterTo, which would go around the buffer.
-type onlyReader struct{ io.Reader }

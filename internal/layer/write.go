@@ -1,7 +1,6 @@
 package layer
 
 import (
-	"archive/tar"
 	"bufio"
 	"context"
 	"crypto/sha256"
@@ -12,8 +11,6 @@ import (
 	"io"
 	"iter"
 	"os"
-	"path"
-	"time"
 
 	"slim/internal/flatten"
 )
@@ -29,6 +26,8 @@ type WriteOptions struct {
 	// Workers bounds the compressing goroutines, 0 for as many as there are
 	// cores within the memory budget. The bytes do not depend on it.
 	Workers int
+	// Begun, where it is set, is given the blob before anything of it is written.
+	Begun func(*Growing)
 }
 
 // Written is a layer blob in a temporary file without a name.
@@ -61,19 +60,25 @@ func Write(ctx context.Context, items iter.Seq[flatten.Item], body BodyFunc, o W
 	if err != nil {
 		return nil, err
 	}
+	w, growing := &Written{file: f}, newGrowing(f)
 	defer func() {
 		if err != nil {
+			growing.end(nil, err)
 			f.Close()
+			return
 		}
+		growing.end(w, nil)
 	}()
-	stored := &hashWriter{w: f, h: sha256.New()}
+	if o.Begun != nil {
+		o.Begun(growing)
+	}
+	stored := &hashWriter{w: growing, h: sha256.New()}
 	out := bufio.NewWriterSize(stored, spoolBuffer)
 	c, err := newCompressor(out, o)
 	if err != nil {
 		return nil, err
 	}
 	plain := &hashWriter{w: c, h: sha256.New()}
-	w := &Written{file: f}
 	err = encode(ctx, plain, w.counting(items), body)
 	if err = errors.Join(err, c.Close()); err != nil {
 		return nil, err
@@ -112,108 +117,19 @@ func DiffID(ctx context.Context, items iter.Seq[flatten.Item], body BodyFunc) (s
 
 // encode writes the canonical tar of the items.
 func encode(ctx context.Context, to io.Writer, items iter.Seq[flatten.Item], body BodyFunc) error {
-	buffered := bufio.NewWriterSize(to, 64<<10)
-	tw := tar.NewWriter(buffered)
-	buf := make([]byte, 64<<10)
+	t := &tarWriter{out: bufio.NewWriterSize(to, 64<<10), body: body}
 	for it := range items {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := writeItem(tw, it, body, buf); err != nil {
+		if err := t.item(it); err != nil {
 			return fmt.Errorf("writing %q: %w", it.Path, err)
 		}
 	}
-	if err := tw.Close(); err != nil {
+	if err := t.zeros(TarEnd); err != nil {
 		return fmt.Errorf("finishing tar: %w", err)
 	}
-	return buffered.Flush()
-}
-
-// TarEnd is the length in bytes of what ends the tar of a layer.
-const TarEnd = 1024
-
-// TarSize returns the bytes that an item takes in the tar of a layer: its header
-// with PAX records, and its content padded to whole blocks. The tar of a layer
-// has [TarEnd] bytes more than its items. An item that [Write] refuses takes 0.
-func TarSize(it flatten.Item) int64 {
-	h := headerOf(it)
-	var n countWriter
-	if err := tar.NewWriter(&n).WriteHeader(h); err != nil {
-		return 0
-	}
-	return int64(n) + (h.Size+511)&^511
-}
-
-type countWriter int64
-
-func (n *countWriter) Write(p []byte) (int, error) {
-	*n += countWriter(len(p))
-	return len(p), nil
-}
-
-func writeItem(tw *tar.Writer, it flatten.Item, body BodyFunc, buf []byte) error {
-	if it.Kind == flatten.Symlink && it.Inode.Link == "" {
-		return errors.New("the symlink's target could not be read back")
-	}
-	if err := tw.WriteHeader(headerOf(it)); err != nil {
-		return err
-	}
-	if it.Kind != flatten.File || it.Inode.Size == 0 {
-		return nil
-	}
-	r, err := body(it.Inode)
-	if err != nil {
-		return err
-	}
-	_, err = io.CopyBuffer(tw, onlyReader{r}, buf)
-	return err
-}
-
-// tarTypes are the header types of items.
-var tarTypes = map[flatten.Kind]byte{
-	flatten.File: tar.TypeReg, flatten.Dir: tar.TypeDir, flatten.Symlink: tar.TypeSymlink, flatten.Hardlink: tar.TypeLink,
-	flatten.CharDevice: tar.TypeChar, flatten.BlockDevice: tar.TypeBlock, flatten.Fifo: tar.TypeFifo,
-	flatten.Whiteout: tar.TypeReg,
-}
-
-// headerOf returns the canonical header: PAX, so that times keep nanoseconds and
-// attributes fit; no user or group names; no access or change times. A link
-// repeats all attributes of its inode, since some engines apply the last header.
-func headerOf(it flatten.Item) *tar.Header {
-	h := &tar.Header{Format: tar.FormatPAX, Typeflag: tarTypes[it.Kind], Name: it.Path, ModTime: time.Unix(0, 0)}
-	if it.Kind == flatten.Whiteout {
-		dir, base := path.Split(it.Path)
-		h.Name = dir + flatten.WhiteoutPrefix + base
-		return h
-	}
-	n := it.Inode
-	h.Mode, h.Uid, h.Gid = int64(n.Attr.Mode), int(n.Attr.UID), int(n.Attr.GID)
-	h.ModTime = time.Unix(n.Sec, int64(n.Nsec))
-	h.Devmajor, h.Devminor = n.Attr.DevMajor, n.Attr.DevMinor
-	switch it.Kind {
-	case flatten.Dir:
-		h.Name = dirName(it.Path)
-	case flatten.File:
-		h.Size = n.Size
-	case flatten.Symlink:
-		h.Linkname = n.Link
-	case flatten.Hardlink:
-		h.Linkname = it.Link
-	}
-	if len(n.Attr.Records) > 0 {
-		h.PAXRecords = make(map[string]string, len(n.Attr.Records))
-		for _, r := range n.Attr.Records {
-			h.PAXRecords[r.Key] = r.Value
-		}
-	}
-	return h
-}
-
-func dirName(p string) string {
-	if p == "" {
-		return "./"
-	}
-	return p + "/"
+	return t.out.Flush()
 }
 
 // hashWriter counts and hashes what goes through it.
