@@ -91,8 +91,11 @@ func (w *work) writeLayers(ctx context.Context, r *platformReport, base boundary
 	}
 	p := o.progress.writing(c)
 	defer p.done()
+	how := layer.WriteOptions{TempDir: o.tempDir, Compression: out.compression, Level: o.level, Begun: w.ahead.grow(func(l *layer.Written) (image.Layer, error) {
+		return newLayer(o.family(r.img), out.compression, l)
+	})}
 	for _, part := range parts {
-		written, err := w.encode(ctx, part.Items(), p.body(s.Body), layer.WriteOptions{TempDir: o.tempDir, Compression: out.compression, Level: o.level})
+		written, err := w.encode(ctx, part.Items(), p.body(s.Bodies()), how)
 		if err != nil {
 			return nil, err
 		}
@@ -139,7 +142,7 @@ func nothingToDo(ctx context.Context, o *squashOptions, r *platformReport, base 
 		return false, err
 	}
 	for i, part := range parts {
-		id, _, err := layer.DiffID(ctx, part.Items(), s.Body)
+		id, _, err := layer.DiffID(ctx, part.Items(), s.Bodies())
 		if err != nil || id != r.img.Layers[r.kept+i].DiffID.String() {
 			return false, err
 		}

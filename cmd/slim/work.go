@@ -126,7 +126,8 @@ func (w *work) close() {
 func (w *work) add(result *image.Image, check *proof) {
 	i := len(w.results)
 	w.results, w.proofs = append(w.results, result), append(w.proofs, check)
-	if kept := w.bases[i].kept; result != w.source.Images[i] && kept < len(result.Layers) {
+	// What was sent while it was written is on its way.
+	if kept := w.bases[i].kept; result != w.source.Images[i] && kept < len(result.Layers) && (check.written == 0 || !w.ahead.growing()) {
 		w.ahead.add(result.Layers[kept:])
 	}
 	if w.o.verify || w.isShared(i) {

@@ -139,6 +139,11 @@ func (s *fakeServer) upload(w http.ResponseWriter, r *http.Request, repo, id str
 		s.uploads[id] = append(had, data...)
 		s.mu.Unlock()
 		s.accept(w, repo, id, http.StatusAccepted)
+	case r.Method == http.MethodDelete:
+		s.mu.Lock()
+		delete(s.uploads, id)
+		s.mu.Unlock()
+		w.WriteHeader(http.StatusNoContent)
 	case r.Method == http.MethodPut:
 		if digest := r.URL.Query().Get("digest"); digestOf(had).String() != digest {
 			w.WriteHeader(http.StatusBadRequest)

@@ -420,7 +420,8 @@ func (s *blobSource) close() {
 // given away once all of it is known to be right.
 type streamBody struct {
 	source *blobSource
-	size   int64
+	// size is the length in bytes, -1 where that is still to be seen.
+	size int64
 	// stall watches the connection between two reads.
 	stall   alarm
 	timeout time.Duration
@@ -453,6 +454,10 @@ func (b *streamBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.source.rc.Read(p[:min(int64(len(p)), b.left)])
 	b.source.pos += int64(n)
+	if b.size < 0 && n == 0 && err == io.EOF {
+		b.left = 0
+		return 0, io.EOF
+	}
 	if err == nil && int64(n) == b.left {
 		err = b.source.verify()
 	}
