@@ -18,7 +18,7 @@ import (
 
 // outputVersion names the form of the layers that are written; it changes when
 // the same input and flags give other bytes.
-const outputVersion = 1
+const outputVersion = 2
 
 // rewrite edits the documents of the source for the written layers. Without any,
 // the image is the source's own but for what flags change in its documents.

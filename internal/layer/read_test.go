@@ -171,7 +171,7 @@ func TestReadCancelled(t *testing.T) {
 }
 
 // changes returns what the layers hold together, as one changeset.
-func changes(t *testing.T, s *Set) *flatten.Changeset {
+func changes(t testing.TB, s *Set) *flatten.Changeset {
 	t.Helper()
 	var entries []iter.Seq2[flatten.Entry, error]
 	for i := range s.Layers {

@@ -10,7 +10,7 @@ import (
 	"slim/internal/layer"
 )
 
-// Blocks, frames and the bounds of workers are those of internal/layer.
+// Blocks and the bounds of workers are those of internal/layer; zstd frames are the fastest way to use two cores.
 const (
 	maxGzipWorkers = 16
 	maxZstdWorkers = 2
