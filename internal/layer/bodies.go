@@ -154,7 +154,7 @@ func (s *Set) fetch(ctx context.Context, i int, want []*flatten.Inode) error {
 		return err
 	}
 	// The layer was verified when it was first read, so its window is known to be allowed.
-	if err := scan(ctx, s.blobs[i], true, &Layer{}, entry); err != nil {
+	if err := s.scan(ctx, s.blobs[i], true, &Layer{}, entry); err != nil {
 		return err
 	}
 	if len(want) > 0 {

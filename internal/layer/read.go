@@ -24,11 +24,13 @@ import (
 	"hash"
 	"io"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 
 	"github.com/klauspost/readahead"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"slim/internal/flatten"
 )
@@ -88,8 +90,8 @@ type Set struct {
 	refetched []*spool
 	blobs     []Blob
 	opts      ReadOptions
-	// wide is held while a layer with a large zstd window is decoded.
-	wide chan struct{}
+	// windows is the memory for zstd windows, in bytes.
+	windows *semaphore.Weighted
 }
 
 // Error is a layer that cannot be read.
@@ -112,7 +114,7 @@ func Read(ctx context.Context, blobs []Blob, o ReadOptions) (*Set, error) {
 		o.Jobs = max(4, runtime.GOMAXPROCS(0))
 	}
 	s := &Set{
-		ctx: ctx, blobs: blobs, opts: o, wide: make(chan struct{}, 1),
+		ctx: ctx, blobs: blobs, opts: o, windows: semaphore.NewWeighted(maxWindow),
 		Layers: make([]*Layer, len(blobs)), refetched: make([]*spool, len(blobs)),
 	}
 	shared, first := newAttrs(), firstOf(blobs)
@@ -211,16 +213,29 @@ func (s *Set) read(ctx context.Context, b Blob, shared *attrs) (*Layer, error) {
 // decoded beside others makes it start again, alone.
 func (s *Set) readBlob(ctx context.Context, b Blob, shared *attrs) (*Layer, error) {
 	l, err := s.parse(ctx, b, shared, false)
-	if !errors.Is(err, errWindow) {
-		return l, err
+	if errors.Is(err, errWindow) {
+		return s.parse(ctx, b, shared, true)
 	}
-	select {
-	case s.wide <- struct{}{}:
-		defer func() { <-s.wide }()
-	case <-ctx.Done():
+	return l, err
+}
+
+// reserve waits for the memory of a zstd window, of all windows together for a large
+// one, and returns what gives it back.
+func (s *Set) reserve(ctx context.Context, wide bool) (free func(), err error) {
+	n := int64(smallWindow)
+	if wide {
+		n = maxWindow
+	}
+	if err := s.windows.Acquire(ctx, n); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	return s.parse(ctx, b, shared, true)
+	return func() {
+		if wide {
+			// The next large window would be made beside what is left of this one.
+			debug.FreeOSMemory()
+		}
+		s.windows.Release(n)
+	}, nil
 }
 
 func (s *Set) parse(ctx context.Context, b Blob, shared *attrs, wide bool) (_ *Layer, err error) {
@@ -234,7 +249,7 @@ func (s *Set) parse(ctx context.Context, b Blob, shared *attrs, wide bool) (_ *L
 		l.bodies = newSpool(s.opts.TempDir)
 	}
 	p := parser{ctx: ctx, layer: l}
-	if err = scan(ctx, b, wide, l, p.entry); err != nil {
+	if err = s.scan(ctx, b, wide, l, p.entry); err != nil {
 		return nil, err
 	}
 	if l.bodies != nil {
@@ -247,7 +262,7 @@ func (s *Set) parse(ctx context.Context, b Blob, shared *attrs, wide bool) (_ *L
 
 // scan inflates a blob, calls entry for every header of its tar, and verifies
 // digest, size and diffID. It sets what it learns in l.
-func scan(ctx context.Context, b Blob, wide bool, l *Layer, entry func(*tar.Header, io.Reader) error) (err error) {
+func (s *Set) scan(ctx context.Context, b Blob, wide bool, l *Layer, entry func(*tar.Header, io.Reader) error) (err error) {
 	rc, err := b.Open(ctx)
 	if err != nil {
 		return err
@@ -257,6 +272,13 @@ func scan(ctx context.Context, b Blob, wide bool, l *Layer, entry func(*tar.Head
 	br := bufio.NewReaderSize(stored, bufferFor(b, 128<<10))
 	if l.Compression, err = sniff(br); err != nil {
 		return err
+	}
+	if l.Compression == Zstd {
+		free, err := s.reserve(ctx, wide)
+		if err != nil {
+			return err
+		}
+		defer free()
 	}
 	inflated, err := inflate(br, l.Compression, wide)
 	if err != nil {

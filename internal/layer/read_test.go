@@ -253,3 +253,34 @@ func TestCancelledAfterReading(t *testing.T) {
 		t.Errorf("hashing gives %v, want %v", err, cause)
 	}
 }
+
+// TestReserve lets a large zstd window be decoded alone, and of small ones only as many
+// as take no more.
+func TestReserve(t *testing.T) {
+	s, err := Read(t.Context(), nil, ReadOptions{TempDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	stopped := errors.New("stopped")
+	ended, end := context.WithCancelCause(t.Context())
+	end(stopped)
+	free, err := s.reserve(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.reserve(ended, false); !errors.Is(err, stopped) {
+		t.Errorf("beside a large window: %v", err)
+	}
+	free()
+	for range maxWindow / smallWindow {
+		if _, err := s.reserve(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, wide := range []bool{false, true} {
+		if _, err := s.reserve(ended, wide); !errors.Is(err, stopped) {
+			t.Errorf("beside as many small ones as may be: %v", err)
+		}
+	}
+}
