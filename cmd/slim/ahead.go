@@ -108,7 +108,14 @@ func (u *uploads) wait() (*image.Pushed, error) {
 	return &u.pushed, u.end()
 }
 
-func (u *uploads) end() error { return cmp.Or(u.group.Wait(), u.early.Wait()) }
+// end waits for all uploads and returns why the first of them failed: the others then
+// only end.
+func (u *uploads) end() error {
+	if cmp.Or(u.group.Wait(), u.early.Wait()) == nil {
+		return nil
+	}
+	return context.Cause(u.ctx)
+}
 
 // stop ends what is still going on.
 func (u *uploads) stop() {
