@@ -4,11 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"go/build"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -37,7 +37,7 @@ func corpus(b *testing.B) []byte {
 		}
 		return data
 	}
-	root := runtime.GOROOT() //nolint:staticcheck // the installation that runs the benchmark
+	root := build.Default.GOROOT
 	var data []byte
 	for i, dir := range []string{"bin", "src"} {
 		most := (i + 1) * corpusSize / 4
