@@ -7,8 +7,6 @@ import (
 	"math"
 	"net/http"
 	"time"
-
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
 // Growing is a layer that is still being made.
@@ -23,21 +21,7 @@ type Growing struct {
 // [Upload] does when it is complete. A layer that is not completed is no error: whoever
 // makes it has that, and nothing of it stays at the registry.
 func UploadGrowing(ctx context.Context, target Ref, g Growing, o Options) error {
-	ref, err := o.registryReference(target)
-	if err != nil {
-		return err
-	}
-	c, err := newClient(ref.Context(), transport.PushScope, o)
-	if err == nil {
-		err = c.connect(ctx)
-	}
-	if err == nil {
-		err = c.putGrowing(ctx, g)
-	}
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", target, explainRegistry(err, target.Name, ref.Context().Registry))
-	}
-	return nil
+	return withRegistry(ctx, target, o, func(c *client) error { return c.putGrowing(ctx, g) })
 }
 
 // putGrowing uploads a blob while it is made. What goes wrong until it is complete is

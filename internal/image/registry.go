@@ -214,6 +214,11 @@ func CheckRegistry(ctx context.Context, target Ref, o Options) error {
 	if target.Transport != Registry {
 		return nil
 	}
+	return withRegistry(ctx, target, o, func(*client) error { return nil })
+}
+
+// withRegistry logs in to the registry of a target to write there, and does so.
+func withRegistry(ctx context.Context, target Ref, o Options, do func(*client) error) error {
 	ref, err := o.registryReference(target)
 	if err != nil {
 		return err
@@ -221,6 +226,9 @@ func CheckRegistry(ctx context.Context, target Ref, o Options) error {
 	c, err := newClient(ref.Context(), transport.PushScope, o)
 	if err == nil {
 		err = c.connect(ctx)
+	}
+	if err == nil {
+		err = do(c)
 	}
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", target, explainRegistry(err, target.Name, ref.Context().Registry))
